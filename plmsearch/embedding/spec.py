@@ -1,0 +1,168 @@
+"""What makes two embeddings comparable, and how layers are named.
+
+Concepts
+--------
+An *embedding space* is everything that makes two vectors comparable: model, weights, layer, region,
+pooling and how long sequences were read. Precision and device are not part of it: a database made
+in bfloat16 on a GPU answers a float32 laptop.
+
+Layers are numbered as in fair-esm ``repr_layers``: 0 is the token embeddings, 1..L the blocks. -1,
+the last, is accepted where users type and stored resolved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, TypeAlias, get_args
+
+from plmsearch.errors import ParameterError
+
+__all__ = [
+    "LONG_POLICIES",
+    "POOLINGS",
+    "EmbeddingSpec",
+    "LongPolicy",
+    "Pooling",
+    "SpaceRequest",
+    "parse_layers",
+]
+
+Pooling: TypeAlias = Literal["mean", "max", "cls"]
+POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
+
+LongPolicy: TypeAlias = Literal["window", "truncate", "skip", "error"]
+LONG_POLICIES: tuple[LongPolicy, ...] = get_args(LongPolicy)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingSpec:
+    """The identity of an embedding space.
+
+    Parameters
+    ----------
+    model_id : str
+        Registered model name.
+    weights_digest : str
+        SHA-256 over the tensors by canonical name, hexadecimal.
+    layer : int
+        Representation layer, 0..L, resolved.
+    dim : int
+        Components of a vector.
+    max_residues : int
+        Most residues of one forward pass: the window, or where truncation cuts.
+    overlap : int
+        Residues that neighbouring windows share at least. 0 when truncating.
+    long : {"window", "truncate"}
+        How sequences above `max_residues` become one vector.
+    pooling : {"mean", "max", "cls"}
+    region : str
+        ``whole``, or an IMGT region.
+    numbering : str
+        Scheme, tool and version behind a region; empty for ``whole``.
+    """
+
+    model_id: str
+    weights_digest: str
+    layer: int
+    dim: int
+    max_residues: int
+    overlap: int
+    long: Literal["window", "truncate"] = "window"
+    pooling: Pooling = "mean"
+    region: str = "whole"
+    numbering: str = ""
+
+    @property
+    def name(self) -> str:
+        """Short name for flags and tables, such as ``antiberty/6/whole/mean``."""
+        suffix = "/truncate" if self.long == "truncate" else ""
+        return f"{self.model_id}/{self.layer}/{self.region}/{self.pooling}{suffix}"
+
+    @property
+    def space_hash(self) -> str:
+        """SHA-256 of the canonical JSON, hexadecimal."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def describe(self) -> str:
+        """Return one line with every field that tells spaces apart."""
+        long = f"{self.long} {self.max_residues}" + (f"/{self.overlap}" if self.overlap else "")
+        return (
+            f"model {self.model_id}, weights {self.weights_digest[:12]}, layer {self.layer}, "
+            f"region {self.region}, pooling {self.pooling}, {long}, {self.dim} dimensions"
+        )
+
+    def to_json(self) -> str:
+        """Return canonical JSON: sorted keys, no white space."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> EmbeddingSpec:
+        """Read what `to_json` wrote."""
+        data: Mapping[str, Any] = json.loads(text)
+        known = {f.name for f in fields(cls)}
+        return cls(**{k: v for k, v in data.items() if k in known})
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceRequest:
+    """Which space a user asks for; what is None is left to the database, or to the default.
+
+    Parameters
+    ----------
+    model : str or None
+        Model name.
+    layers : str or None
+        As `parse_layers` takes it.
+    pooling : {"mean", "max", "cls"} or None
+    """
+
+    model: str | None = None
+    layers: str | None = None
+    pooling: Pooling | None = None
+
+
+def parse_layers(text: str | None, n_layers: int, default: int) -> tuple[int, ...]:
+    """Resolve a ``--layers`` value.
+
+    Parameters
+    ----------
+    text : str or None
+        ``6``, ``4,6,8``, ``all``, ``-1``; None for the model's default.
+    n_layers : int
+        Blocks of the model, L.
+    default : int
+        The model's default layer, 0..L.
+
+    Returns
+    -------
+    tuple of int
+        Layers in the order given, each 0..L, without repeats. ``all`` is 0..L.
+
+    Raises
+    ------
+    ParameterError
+        If a layer does not exist.
+
+    Examples
+    --------
+    >>> parse_layers("4,6,-1", n_layers=8, default=6)
+    (4, 6, 8)
+    """
+    if text is None:
+        return (default,)
+    if text == "all":
+        return tuple(range(n_layers + 1))
+    resolved: list[int] = []
+    for part in text.split(","):
+        try:
+            layer = int(part)
+        except ValueError:
+            layer = n_layers + 1
+        if not -(n_layers + 1) <= layer <= n_layers:
+            expected = f"a comma-separated list of layers 0..{n_layers} (or -1 for the last), or 'all'"
+            raise ParameterError("layers", text, expected)
+        resolved.append(layer % (n_layers + 1))
+    return tuple(dict.fromkeys(resolved))

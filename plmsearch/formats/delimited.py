@@ -1,0 +1,194 @@
+"""Delimited text (CSV, TSV) as a stream of rows.
+
+Cells are text exactly as in the file; an empty cell is None. Quoting follows RFC 4180 in TSV too,
+as pandas, polars and the AIRR library read it, and is strict: text after a closing quote, or a
+quote that is never closed, is an error.
+
+Limitations
+-----------
+A file that was cut inside the last cell of its last row cannot be told from a whole one. Reading
+raises the limit of `csv.field_size_limit` for the whole process, never lowers it.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from plmsearch.errors import FileFormatError, TableFormatError
+from plmsearch.formats.compression import COMPRESSION_SUFFIXES, open_binary, peek
+
+__all__ = ["DelimitedTable", "open_delimited"]
+
+#: Largest cell, in characters. Far beyond any protein (titin has 35,000 residues), small enough that an
+#: unclosed quote ends in an error before it fills the memory.
+MAX_CELL = 1 << 24
+_DELIMITERS = ("\t", ",", ";")
+_BY_SUFFIX = {".tsv": "\t", ".csv": ","}
+_BYTE_ORDER_MARK = "\ufeff"
+
+
+@dataclass(frozen=True, slots=True)
+class DelimitedTable:
+    """A text table whose header has been read.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    source : str
+        Name for messages.
+    delimiter : str
+        One character.
+    columns : tuple of str
+        Header names, in order; a column without a name is ``column_<n>``, counted from 1.
+    """
+
+    path: Path
+    source: str
+    delimiter: str
+    columns: tuple[str, ...]
+
+    #: What `rows` counts.
+    unit = "line"
+    #: Whether a column holds text, whole numbers or something else; here always text.
+    kinds = None
+
+    @property
+    def format(self) -> str:
+        """``tsv`` or ``csv``."""
+        return "tsv" if self.delimiter == "\t" else "csv"
+
+    def rows(self) -> Iterator[tuple[int, list[str | None]]]:
+        """Yield the line number on which each row begins, and its cells.
+
+        Raises
+        ------
+        TableFormatError
+            If a row has another number of cells than the header, or its quotes do not match.
+        FileFormatError
+            If the file is truncated, damaged, binary or not UTF-8.
+        """
+        with closing(open_binary(self.path, self.source)) as handle:
+            lines = _decoded(handle, self.source)
+            rows = _parsed(lines, self.delimiter, self.source)
+            next(rows, None)
+            for line, cells in rows:
+                self._check(line, cells)
+                yield line, [cell or None for cell in cells]
+
+    def _check(self, line: int, cells: list[str]) -> None:
+        if len(cells) != len(self.columns):
+            raise TableFormatError(
+                self.source,
+                f"line {line} has {len(cells)} cells, the header has {len(self.columns)}",
+                hint="correct the line; a cell that holds the delimiter or a quote must be quoted",
+            )
+        if self.delimiter == "\t" and any("\n" in cell and "\t" in cell for cell in cells):
+            raise TableFormatError(
+                self.source,
+                f"the row at line {line} has a quoted cell that holds tabs and line ends",
+                hint="a quote at the start of a cell is probably never closed; double it or remove it",
+            )
+
+
+def open_delimited(path: str | Path, source: str) -> DelimitedTable:
+    """Read the header of a text table and find its delimiter.
+
+    The delimiter is the first of these that splits the header: the one the name stands for
+    (``.csv`` comma, ``.tsv`` tab, also before ``.gz`` and ``.zst``), tab, comma, semicolon.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    source : str
+        Its name, for messages and for the delimiter.
+
+    Raises
+    ------
+    InputNotFoundError
+        If the file cannot be opened.
+    FileFormatError
+        If it is empty, binary, not UTF-8, truncated, or no delimiter splits its first line.
+    TableFormatError
+        If two columns have the same name.
+    """
+    _check_start(peek(path, source), source)
+    for delimiter in _candidates(source):
+        names = _header(path, source, delimiter)
+        if len(names) > 1:
+            columns = tuple(name or f"column_{i}" for i, name in enumerate(names, 1))
+            _check_unique(columns, source)
+            return DelimitedTable(Path(path), source, delimiter, columns)
+    raise FileFormatError(
+        source,
+        "is neither FASTA nor a table",
+        hint="FASTA begins with '>'; a table has a header of two or more columns parted by tab or comma",
+    )
+
+
+def _check_start(head: bytes, source: str) -> None:
+    if not head.removeprefix(_BYTE_ORDER_MARK.encode()).strip():
+        raise FileFormatError(source, "is empty")
+    if b"\0" in head:
+        raise FileFormatError(source, "is a binary file")
+    if b"\r" in head and b"\n" not in head:
+        raise FileFormatError(
+            source, "ends its lines with a carriage return alone", hint="convert it to Unix line ends"
+        )
+
+
+def _candidates(source: str) -> Iterable[str]:
+    name = PurePath(source.lower())
+    if name.suffix in COMPRESSION_SUFFIXES:
+        name = name.with_suffix("")
+    return dict.fromkeys((_BY_SUFFIX.get(name.suffix, "\t"), *_DELIMITERS))
+
+
+def _header(path: str | Path, source: str, delimiter: str) -> list[str]:
+    """Return the cells of the first row, or none if the delimiter does not fit it."""
+    with closing(open_binary(path, source)) as handle:
+        try:
+            return next(_parsed(_decoded(handle, source), delimiter, source), (0, []))[1]
+        except TableFormatError:
+            return []
+
+
+def _check_unique(columns: tuple[str, ...], source: str) -> None:
+    twice = [name for name, n in Counter(columns).items() if n > 1]
+    if twice:
+        raise TableFormatError(
+            source, f"two columns have the same name: {', '.join(map(repr, twice))}", hint="rename one"
+        )
+
+
+def _decoded(handle: Iterable[bytes], source: str) -> Iterator[str]:
+    for number, raw in enumerate(handle, 1):
+        try:
+            line = raw.decode("utf-8")
+        except UnicodeDecodeError as exc:
+            raise FileFormatError(source, f"line {number} is not UTF-8 text", hint="convert it") from exc
+        if "\0" in line:
+            raise FileFormatError(source, f"is a binary file: line {number} holds a NUL byte")
+        yield line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
+
+
+def _parsed(lines: Iterator[str], delimiter: str, source: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield line number and cells of every row that is not blank."""
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_CELL))
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    first = 1
+    try:
+        for cells in reader:
+            if cells:
+                yield first, cells
+            first = reader.line_num + 1
+    except csv.Error as exc:
+        raise TableFormatError(
+            source, f"the row at line {first} cannot be read: {exc}", hint="check its quotes"
+        ) from exc

@@ -1,0 +1,355 @@
+r"""Writers of hits: one row for each hit, in the order given, columns fixed.
+
+Rows are mappings and are consumed one at a time. A column that a row lacks, and None, is an empty
+cell in tsv, csv and table, and null in jsonl and parquet.
+
+Formats
+-------
+tsv
+    Header, then one line for each hit. In a cell a tab is written ``\t``, a line feed ``\n``, a
+    carriage return ``\r`` and a backslash ``\\``, as in PostgreSQL's COPY text format; nothing is
+    quoted.
+csv
+    The same cells, quoted where RFC 4180 asks for it; lines end with a line feed.
+jsonl
+    One JSON object a line, floats in full; NaN and infinity, which JSON lacks, as the strings
+    ``"NaN"``, ``"Infinity"``, ``"-Infinity"``.
+parquet
+    Typed by `COLUMN_TYPES` and by the caller; with no hits too.
+fasta
+    The residues of each target (row key ``tseq``), each target once, in the order in which it
+    first appears. An id that holds white space is written as it is, and so reads back shorter.
+table
+    For a terminal: aligned and folded, never cut. Widths are set anew for each block of rows.
+
+`HIT_FORMATS` is the registry; every list of choices is made from it.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import numpy as np
+
+from plmsearch.errors import ParameterError, StorageError
+from plmsearch.formats.output import open_output
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = [
+    "COLUMN_TYPES",
+    "DEFAULT_HIT_COLUMNS",
+    "HIT_FORMATS",
+    "HitFormat",
+    "hit_format",
+    "write_hits",
+]
+
+#: What is written unless columns are chosen.
+DEFAULT_HIT_COLUMNS = ("query", "target", "rank", "score", "emb_pvalue", "emb_evalue", "description")
+
+#: Types of the known columns; the names after `description` are those of MMseqs2 ``--format-output``.
+COLUMN_TYPES: Mapping[str, type] = {
+    **dict.fromkeys(("query", "target", "description", "qseq", "tseq", "cigar"), str),
+    **dict.fromkeys(("rank", "alnlen", "mismatch", "gapopen", "qstart", "qend", "tstart", "tend"), int),
+    **dict.fromkeys(("qlen", "tlen"), int),
+    **dict.fromkeys(("score", "emb_pvalue", "emb_evalue", "fident", "qcov", "tcov", "evalue", "bits"), float),
+}
+
+#: How floats are written in tsv, csv and table. Fractions as MMseqs2 does, E-values as BLAST does; any
+#: other float in full.
+_FLOAT_FORMATS = {
+    "score": "z.6f",
+    **dict.fromkeys(("emb_pvalue", "emb_evalue", "evalue"), ".3g"),
+    **dict.fromkeys(("fident", "qcov", "tcov"), ".3f"),
+    "bits": ".1f",
+}
+_TSV_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_HEADER_ESCAPES = str.maketrans({"\n": "\\n", "\r": "\\r"})
+_FASTA_WIDTH = 60  # residues a line, as UniProt
+_TABLE_BLOCK = 500
+_PARQUET_BLOCK = 50_000
+
+Row = Mapping[str, object]
+Types = Mapping[str, type]
+Writer = Callable[[Iterable[Row], Sequence[str], TextIO, Types], None]
+
+
+@dataclass(frozen=True, slots=True)
+class HitFormat:
+    """A way to write hits.
+
+    Parameters
+    ----------
+    name : str
+        As ``--format`` takes it.
+    write : callable
+        Takes rows, columns, an open text file and the column types.
+    summary : str
+        One line for help texts.
+    """
+
+    name: str
+    write: Writer
+    summary: str
+
+
+HIT_FORMATS: dict[str, HitFormat] = {}
+
+
+def hit_format(name: str) -> HitFormat:
+    """Look up a format.
+
+    Raises
+    ------
+    ParameterError
+        If there is none of that name.
+    """
+    try:
+        return HIT_FORMATS[name]
+    except KeyError:
+        raise ParameterError("format", name, f"one of: {', '.join(HIT_FORMATS)}") from None
+
+
+def write_hits(
+    rows: Iterable[Row],
+    columns: Sequence[str],
+    format: str,
+    out: TextIO | str | Path,
+    *,
+    types: Types | None = None,
+) -> None:
+    r"""Write hits as they come.
+
+    Parameters
+    ----------
+    rows : iterable of mapping
+        One for each hit. Values are str, int, float, bool or None; NumPy scalars are taken too.
+    columns : sequence of str
+        What to write, in this order; fasta looks at ``target``, ``description`` and ``tseq`` only.
+    format : str
+        A name in `HIT_FORMATS`.
+    out : text file, str or Path
+        An open file is left open. A path is written by `open_output`.
+    types : mapping of str to type, optional
+        Types of columns that `COLUMN_TYPES` does not know, for parquet: str (the default), int,
+        float or bool.
+
+    Raises
+    ------
+    ParameterError
+        If the format is unknown, no column or one twice is chosen, a value does not fit the type
+        of its column, or `out` takes no bytes and the format needs that.
+    StorageError
+        If the operating system refuses the write.
+
+    Examples
+    --------
+    >>> import io
+    >>> out = io.StringIO()
+    >>> write_hits([{"query": "q", "target": "a", "score": 0.5}], ["query", "target", "score"], "csv", out)
+    >>> out.getvalue()
+    'query,target,score\nq,a,0.500000\n'
+    """
+    if not columns or len(set(columns)) != len(columns):
+        raise ParameterError("columns", ",".join(columns), "at least one column, and none twice")
+    write = hit_format(format).write
+    known = {**COLUMN_TYPES, **(types or {})}
+    if isinstance(out, (str, Path)):
+        with open_output(out) as file:
+            write(rows, columns, file, known)
+    else:
+        write(rows, columns, out, known)
+
+
+def _register(name: str, summary: str) -> Callable[[Writer], Writer]:
+    def add(write: Writer) -> Writer:
+        HIT_FORMATS[name] = HitFormat(name, write, summary)
+        return write
+
+    return add
+
+
+# --- Cells ---------------------------------------------------------------------------------------
+
+
+def _scalar(value: object) -> object:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _text(column: str, value: object) -> str:
+    """Write one value for tsv, csv and table, not yet escaped."""
+    value = _scalar(value)
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return format(value, _FLOAT_FORMATS.get(column, ""))
+    return str(value)
+
+
+def _cells(row: Row, columns: Sequence[str]) -> list[str]:
+    return [_text(column, row.get(column)) for column in columns]
+
+
+# --- Text ----------------------------------------------------------------------------------------
+
+
+@_register("table", "aligned, for a terminal")
+def _write_table(rows: Iterable[Row], columns: Sequence[str], out: TextIO, types: Types) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(file=out, highlight=False, soft_wrap=False)
+    for i, block in enumerate(_blocks(rows, _TABLE_BLOCK)):
+        table = Table(box=None, pad_edge=False, show_header=i == 0)
+        for column in columns:
+            right = types.get(column, str) in (int, float)
+            table.add_column(Text(_visible(column)), justify="right" if right else "left", overflow="fold")
+        for row in block:
+            table.add_row(*(Text(_visible(cell)) for cell in _cells(row, columns)))
+        console.print(table)
+
+
+def _visible(cell: str) -> str:
+    """Write control characters as escapes: text from a file must not steer the terminal."""
+    if cell.isprintable():
+        return cell
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cell)
+
+
+@_register("tsv", "tab-separated, with a header")
+def _write_tsv(rows: Iterable[Row], columns: Sequence[str], out: TextIO, types: Types) -> None:
+    out.write("\t".join(column.translate(_TSV_ESCAPES) for column in columns) + "\n")
+    for row in rows:
+        out.write("\t".join(cell.translate(_TSV_ESCAPES) for cell in _cells(row, columns)) + "\n")
+
+
+@_register("csv", "comma-separated, with a header")
+def _write_csv(rows: Iterable[Row], columns: Sequence[str], out: TextIO, types: Types) -> None:
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(_cells(row, columns) for row in rows)
+
+
+@_register("jsonl", "one JSON object a line")
+def _write_jsonl(rows: Iterable[Row], columns: Sequence[str], out: TextIO, types: Types) -> None:
+    for row in rows:
+        values = {column: _json_value(row.get(column)) for column in columns}
+        out.write(json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _json_value(value: object) -> object:
+    value = _scalar(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+@_register("fasta", "the sequence of each target, once")
+def _write_fasta(rows: Iterable[Row], columns: Sequence[str], out: TextIO, types: Types) -> None:
+    seen = set()
+    for row in rows:
+        target = _text("target", row.get("target"))
+        if target in seen:
+            continue
+        seen.add(target)
+        residues = row.get("tseq")
+        if not isinstance(residues, str) or not residues:
+            raise ParameterError("tseq", residues, "the residues of the target, in every row")
+        header = f"{target} {_text('description', row.get('description'))}".rstrip()
+        out.write(f">{header.translate(_HEADER_ESCAPES)}\n")
+        for start in range(0, len(residues), _FASTA_WIDTH):
+            out.write(residues[start : start + _FASTA_WIDTH] + "\n")
+
+
+# --- Parquet -------------------------------------------------------------------------------------
+
+
+@_register("parquet", "typed columns, for polars, pandas and DuckDB")
+def _write_parquet(rows: Iterable[Row], columns: Sequence[str], out: TextIO, types: Types) -> None:
+    import polars as pl
+
+    binary = getattr(out, "buffer", None)
+    if binary is None:
+        raise ParameterError("out", out, "a path or a file that takes bytes, for parquet")
+    polars_types: dict[type, Any] = {str: pl.String, int: pl.Int64, float: pl.Float64, bool: pl.Boolean}
+    schema = {column: polars_types[types.get(column, str)] for column in columns}
+    with tempfile.TemporaryDirectory(prefix="plmsearch-hits-") as folder:
+        whole = _joined_parts(_frames(rows, columns, types, schema), Path(folder))
+        out.flush()
+        with whole.open("rb") as file:
+            shutil.copyfileobj(file, binary)
+
+
+def _frames(
+    rows: Iterable[Row], columns: Sequence[str], types: Types, schema: Mapping[str, Any]
+) -> Iterator[pl.DataFrame]:
+    """Make frames of bounded size; one without rows if there are none."""
+    import polars as pl
+
+    for block in _blocks(rows, _PARQUET_BLOCK):
+        yield pl.DataFrame(
+            {c: [_typed(c, row.get(c), types.get(c, str)) for row in block] for c in columns}, schema=schema
+        )
+
+
+def _joined_parts(frames: Iterable[pl.DataFrame], folder: Path) -> Path:
+    """Write each frame to a file of its own, then join these without loading them whole."""
+    import polars as pl
+
+    parts = []
+    for i, frame in enumerate(frames):
+        parts.append(folder / f"{i}.parquet")
+        with _refusals(folder):
+            frame.write_parquet(parts[-1])
+    if len(parts) == 1:
+        return parts[0]
+    whole = folder / "whole.parquet"
+    with _refusals(folder):
+        pl.scan_parquet(parts, glob=False).sink_parquet(whole)
+    return whole
+
+
+@contextmanager
+def _refusals(folder: Path) -> Iterator[None]:
+    import polars as pl
+
+    try:
+        yield
+    except (pl.exceptions.PolarsError, OSError) as exc:
+        raise StorageError(folder, f"cannot be written: {exc}", hint="make room, or set TMPDIR") from exc
+
+
+def _typed(column: str, value: object, kind: type) -> object:
+    value = _scalar(value)
+    too_large = isinstance(value, int) and abs(value) >= 1 << 63
+    if value is None or (type(value) is kind and not too_large):
+        return value
+    if kind is str:
+        return _text("", value)
+    if kind is float and type(value) is int:
+        return float(value)
+    raise ParameterError(f"value of column {column!r}", value, f"of type {kind.__name__}")
+
+
+def _blocks(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    """Yield lists of at most `size` rows; one empty list if there are none."""
+    iterator = iter(rows)
+    block = list(islice(iterator, size))
+    yield block
+    while block := list(islice(iterator, size)):
+        yield block

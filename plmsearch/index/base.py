@@ -1,0 +1,126 @@
+"""The interface of an index, and what all of them check and promise.
+
+Concepts
+--------
+A *block* is a run of vectors of unit length with their ids, as they lie in one file. An index never
+returns id -1 or padding: where fewer than k vectors may be found, fewer are returned.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from plmsearch.errors import ParameterError
+from plmsearch.types import Bool1D, Float2D, Int1D, Int2D
+from plmsearch.vectors import unit_vectors
+
+__all__ = ["Block", "Neighbours", "VectorIndex", "best_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Vectors of unit length and their ids.
+
+    Parameters
+    ----------
+    vectors : ndarray, dtype=float32, shape=(n, d)
+    ids : ndarray, dtype=int64, shape=(n,)
+        At least 0, unique over all blocks of an index.
+    """
+
+    vectors: Float2D
+    ids: Int1D
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """The nearest vectors of each query.
+
+    Parameters
+    ----------
+    scores : ndarray, dtype=float32, shape=(n_queries, k)
+        Cosine similarity in [-1, 1], falling along a row.
+    ids : ndarray, dtype=int64, shape=(n_queries, k)
+        Equal scores come in order of id.
+    """
+
+    scores: Float2D
+    ids: Int2D
+
+
+class VectorIndex(ABC):
+    """Vectors that can be searched."""
+
+    def __init__(self, blocks: Sequence[Block], dim: int) -> None:
+        self.blocks = [b for b in blocks if len(b.ids)]
+        self.dim = dim
+
+    def __len__(self) -> int:
+        return sum(len(b.ids) for b in self.blocks)
+
+    def search(self, queries: Float2D, k: int, *, allowed: Int1D | None = None) -> Neighbours:
+        """Find the nearest vectors.
+
+        Parameters
+        ----------
+        queries : ndarray, dtype=float32, shape=(n_queries, d)
+            Any length; not changed.
+        k : int
+            At least 1. At most as many neighbours are returned as there are vectors to search.
+        allowed : ndarray, dtype=int64, shape=(m,), optional
+            Search only these ids; ids that are not in the index are ignored.
+
+        Returns
+        -------
+        Neighbours
+
+        Raises
+        ------
+        ParameterError
+            If k < 1.
+        DimensionMismatch, InvalidVectorError
+            If the queries cannot be searched with.
+        """
+        if k < 1:
+            raise ParameterError("k", k, "at least 1")
+        unit = unit_vectors(queries, self.dim)
+        blocks = (
+            self.blocks if allowed is None else [_select(b, np.isin(b.ids, allowed)) for b in self.blocks]
+        )
+        found = [self._search_block(unit, b, min(k, len(b.ids))) for b in blocks if len(b.ids)]
+        if not found:
+            return Neighbours(
+                np.empty((len(unit), 0), dtype=np.float32), np.empty((len(unit), 0), dtype=np.int64)
+            )
+        scores = np.concatenate([f.scores for f in found], axis=1)
+        return best_of(np.clip(scores, -1, 1), np.concatenate([f.ids for f in found], axis=1), k)
+
+    @abstractmethod
+    def _search_block(self, unit: Float2D, block: Block, k: int) -> Neighbours:
+        """Return the k nearest of one block, in any order; 1 <= k <= len(block.ids)."""
+
+
+def _select(block: Block, rows: Bool1D) -> Block:
+    return block if rows.all() else Block(block.vectors[rows], block.ids[rows])
+
+
+def best_of(scores: Float2D, ids: Int2D, k: int) -> Neighbours:
+    """Keep the k best of each row, sorted by (-score, id).
+
+    Parameters
+    ----------
+    scores : ndarray, dtype=float32, shape=(n_queries, m)
+    ids : ndarray, dtype=int64, shape=(n_queries, m)
+    k : int
+
+    Returns
+    -------
+    Neighbours
+        min(k, m) columns.
+    """
+    order = np.lexsort((ids, -scores), axis=1)[:, :k]
+    return Neighbours(np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1))

@@ -1,0 +1,47 @@
+"""Exact search in plain numpy: the oracle, and the fastest answer to a single small query.
+
+Ties at the k-th place are broken by id, which a heap does not promise.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from plmsearch.index.base import Block, Neighbours, VectorIndex, best_of
+from plmsearch.types import Float2D
+
+__all__ = ["ExactIndex"]
+
+#: Scores held at once: 64 MiB of float32.
+_SCORES_AT_ONCE = 1 << 24
+
+
+class ExactIndex(VectorIndex):
+    """Matrix product and partial sort.
+
+    Examples
+    --------
+    >>> vectors = np.eye(3, dtype=np.float32)
+    >>> index = ExactIndex([Block(vectors, np.array([7, 8, 9]))], dim=3)
+    >>> index.search(np.array([[0.0, 2.0, 0.0]], dtype=np.float32), k=1).ids
+    array([[8]])
+    """
+
+    def _search_block(self, unit: Float2D, block: Block, k: int) -> Neighbours:
+        step = max(1, _SCORES_AT_ONCE // len(block.ids))
+        parts = [_top(unit[i : i + step] @ block.vectors.T, block, k) for i in range(0, len(unit), step)]
+        return Neighbours(np.concatenate([p.scores for p in parts]), np.concatenate([p.ids for p in parts]))
+
+
+def _top(scores: Float2D, block: Block, k: int) -> Neighbours:
+    """Return the k best columns of each row, ties at the last place by id."""
+    n = scores.shape[1]
+    if k == n:
+        return best_of(scores, np.broadcast_to(block.ids, scores.shape), k)
+    kth = np.partition(scores, n - k, axis=1)[:, n - k]
+    out = Neighbours(np.empty((len(scores), k), dtype=np.float32), np.empty((len(scores), k), dtype=np.int64))
+    for row, threshold in enumerate(kth):
+        candidates = np.flatnonzero(scores[row] >= threshold)
+        best = best_of(scores[row, candidates][None], block.ids[candidates][None], k)
+        out.scores[row], out.ids[row] = best.scores[0], best.ids[0]
+    return out

@@ -1,0 +1,89 @@
+"""Normalise one row and judge it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from plmsearch.errors import EmptySequenceError, InvalidResidueError, NucleotideSequenceError
+from plmsearch.ingest.report import AddOptions
+from plmsearch.metadata import as_text, metadata_json
+from plmsearch.sequences import SequenceRecord, mask_invalid, normalise, sequence_hash, validate
+
+__all__ = ["Prepared", "prepare"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A row, ready to be resolved.
+
+    Parameters
+    ----------
+    record : SequenceRecord
+        As read.
+    residues : str
+        Normalised; empty if `reason` is not.
+    hash_hex : str
+    metadata : mapping of str to str
+        Text; nulls have no key.
+    metadata_json : str
+        Canonical.
+    notes : mapping of str to int
+        What normalising changed.
+    reason : str
+        Why the row is to be left out; empty if it is not.
+    """
+
+    record: SequenceRecord
+    residues: str = ""
+    hash_hex: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata_json: str = "{}"
+    notes: Mapping[str, int] = field(default_factory=dict)
+    reason: str = ""
+
+    @property
+    def content(self) -> tuple[str, str, str]:
+        """What two records of one id must share to be the same record."""
+        return self.hash_hex, self.record.description, self.metadata_json
+
+
+def prepare(record: SequenceRecord, options: AddOptions) -> Prepared:
+    """Normalise and validate a row by the policy.
+
+    Parameters
+    ----------
+    record : SequenceRecord
+    options : AddOptions
+
+    Returns
+    -------
+    Prepared
+        With a `reason` if the row is to be left out.
+
+    Raises
+    ------
+    InvalidResidueError, EmptySequenceError, NucleotideSequenceError
+        If the policy is to stop.
+    """
+    normalised = normalise(record.sequence)
+    residues, notes = normalised.residues, dict(normalised.changes)
+    if options.on_invalid == "mask":
+        residues, n_masked = mask_invalid(residues)
+        if n_masked:
+            notes["masked"] = n_masked
+    try:
+        validate(residues, record.record_id, source=record.source, row=record.row)
+    except (InvalidResidueError, EmptySequenceError, NucleotideSequenceError) as error:
+        if options.on_invalid != "skip":
+            raise
+        return Prepared(record, reason=error.problem)
+    metadata = {name: text for name, value in record.metadata.items() if (text := as_text(value)) is not None}
+    return Prepared(
+        record=record,
+        residues=residues,
+        hash_hex=sequence_hash(residues),
+        metadata=metadata,
+        metadata_json=metadata_json(metadata),
+        notes=notes,
+    )

@@ -1,0 +1,150 @@
+"""What an ingest was asked to do, what it did, and how it tells."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, TypeAlias, get_args
+
+from plmsearch.embedding.spec import LONG_POLICIES, LongPolicy
+from plmsearch.errors import ParameterError
+
+__all__ = [
+    "ON_DUPLICATE",
+    "ON_INVALID",
+    "AddOptions",
+    "AddReport",
+    "OnDuplicate",
+    "OnInvalid",
+    "Progress",
+    "SkippedRow",
+    "check_choice",
+]
+
+OnInvalid: TypeAlias = Literal["error", "skip", "mask"]
+ON_INVALID: tuple[OnInvalid, ...] = get_args(OnInvalid)
+
+OnDuplicate: TypeAlias = Literal["rename", "error", "skip"]
+ON_DUPLICATE: tuple[OnDuplicate, ...] = get_args(OnDuplicate)
+
+
+@dataclass(frozen=True, slots=True)
+class AddOptions:
+    """How rows that cannot be taken as they are are treated.
+
+    Parameters
+    ----------
+    on_invalid : {"error", "skip", "mask"}
+        Letters that are no residue: stop, leave the record out, or read them as X. Empty and
+        nucleotide sequences: left out with ``skip``, else stop.
+    on_duplicate : {"rename", "error", "skip"}
+        An id that is taken by a different record: try X_2, X_3..., stop, or leave the row out.
+    long : {"window", "truncate", "skip", "error"} or None
+        Sequences above the model's length: read in overlapping windows, cut, leave out, or stop.
+        None: as the database does, and windows in a new one.
+    """
+
+    on_invalid: OnInvalid = "error"
+    on_duplicate: OnDuplicate = "rename"
+    long: LongPolicy | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("on_invalid", self.on_invalid, ON_INVALID)
+        check_choice("on_duplicate", self.on_duplicate, ON_DUPLICATE)
+        if self.long is not None:
+            check_choice("long", self.long, LONG_POLICIES)
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse a value that is not one of the choices.
+
+    Raises
+    ------
+    ParameterError
+    """
+    if value not in choices:
+        raise ParameterError(name, value, f"one of: {', '.join(choices)}")
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedRow:
+    """A row that was left out, and why."""
+
+    source: str
+    row: int | None
+    record_id: str
+    reason: str
+
+
+@dataclass(slots=True)
+class AddReport:
+    """What became of the rows of an ingest.
+
+    Attributes
+    ----------
+    n_rows : int
+        Rows read; always the sum of added, renamed, present and skipped.
+    n_added, n_renamed, n_present, n_skipped : int
+        Rows that became a record under their own id, under another id, that were there before, and
+        that were left out.
+    n_embedded : int
+        Distinct sequences that went through the model.
+    n_windowed, n_truncated : int
+        Of these, read in several windows, or cut.
+    n_with_unknown, n_unknown_residues : int
+        Of these, with residues the model has no token for; and how many such residues.
+    changes : Counter
+        Rows by what normalising changed: ``lowercase``, ``gaps``, ``stop``, ``whitespace``,
+        ``masked``.
+    skipped : list of SkippedRow
+        Every row left out.
+    widened : dict of str to (str, str)
+        Metadata columns whose type became wider: before and after.
+    spaces : list of str
+        Names of the embedding spaces filled.
+    choice : str
+        Which model was chosen and why; empty if it was named or already set.
+    n_forward_passes : int
+    seconds : float
+    """
+
+    n_rows: int = 0
+    n_added: int = 0
+    n_renamed: int = 0
+    n_present: int = 0
+    n_skipped: int = 0
+    n_embedded: int = 0
+    n_windowed: int = 0
+    n_truncated: int = 0
+    n_with_unknown: int = 0
+    n_unknown_residues: int = 0
+    changes: Counter[str] = field(default_factory=Counter)
+    skipped: list[SkippedRow] = field(default_factory=list)
+    widened: dict[str, tuple[str, str]] = field(default_factory=dict)
+    spaces: list[str] = field(default_factory=list)
+    choice: str = ""
+    n_forward_passes: int = 0
+    seconds: float = 0.0
+
+    def summary(self) -> dict[str, Any]:
+        """Return the counts as plain values, without the list of rows left out."""
+        data = asdict(self)
+        del data["skipped"]
+        data["changes"] = dict(self.changes)
+        return data
+
+
+class Progress:
+    """What an ingest tells while it runs; this one is silent.
+
+    Override any method to show it.
+    """
+
+    def start(self, n_rows: int | None) -> None:
+        """Embedding begins; `n_rows` are to come, where known."""
+
+    def advance(self, n_rows: int) -> None:
+        """So many more rows are done."""
+
+    def say(self, text: str) -> None:
+        """Tell the user one line."""

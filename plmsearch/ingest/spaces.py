@@ -1,0 +1,145 @@
+"""Which spaces an ingest fills: those of the database, or the ones asked for a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from plmsearch.embedding.base import Embedder
+from plmsearch.embedding.choose import choose_model
+from plmsearch.embedding.embed import make_specs
+from plmsearch.embedding.options import ModelOptions
+from plmsearch.embedding.registry import model_card
+from plmsearch.embedding.spec import EmbeddingSpec, LongPolicy, SpaceRequest, parse_layers
+from plmsearch.embedding.weights import weights_at_hand
+from plmsearch.errors import EmbeddingSpecMismatch, InputError
+from plmsearch.store.rows import StoredSpace
+
+__all__ = ["NewSpaces", "check_request", "choose_new_spaces", "load_specs", "spaces_for"]
+
+
+@dataclass(frozen=True, slots=True)
+class NewSpaces:
+    """Spaces to be made, with the model that makes them.
+
+    Parameters
+    ----------
+    embedder : Embedder
+    specs : tuple of EmbeddingSpec
+        The first becomes the default.
+    choice : str
+        Which model was chosen and why; empty if it was named.
+    """
+
+    embedder: Embedder
+    specs: tuple[EmbeddingSpec, ...]
+    choice: str
+
+
+def choose_new_spaces(
+    request: SpaceRequest, long: LongPolicy | None, sample: Sequence[str], options: ModelOptions
+) -> NewSpaces:
+    """Decide the spaces of a new database, looking at a sample where no model is named.
+
+    Parameters
+    ----------
+    request : SpaceRequest
+    long : {"window", "truncate", "skip", "error"} or None
+    sample : sequence of str
+        Residues.
+    options : ModelOptions
+
+    Raises
+    ------
+    InputError
+        If no model is named and there is nothing to look at.
+    MixedInputError, ModelUnavailableError
+        As `plmsearch.embedding.choose.choose_model`.
+    """
+    model, choice = request.model, ""
+    if model is None:
+        if not sample:
+            raise InputError("no row of the input holds a usable sequence", hint="see the rows left out")
+        chosen = choose_model(sample, weights_at_hand=lambda name: weights_at_hand(name, options.weights))
+        model, choice = chosen.model_id, chosen.reason
+    embedder, specs = load_specs(SpaceRequest(model, request.layers, request.pooling), long, options)
+    return NewSpaces(embedder, specs, choice)
+
+
+def load_specs(
+    request: SpaceRequest, long: LongPolicy | None, options: ModelOptions
+) -> tuple[Embedder, tuple[EmbeddingSpec, ...]]:
+    """Load the model that is named and name its spaces.
+
+    Raises
+    ------
+    ParameterError
+        If the model has no such layer, or cannot pool so.
+    """
+    assert request.model is not None
+    embedder = options.load(request.model)
+    card = embedder.card
+    layers = parse_layers(request.layers, card.n_layers, card.default_layer)
+    specs = make_specs(embedder, layers, pooling=request.pooling or "mean", long=_reading(long))
+    return embedder, specs
+
+
+def _reading(long: LongPolicy | None) -> Literal["window", "truncate"]:
+    """Skipping or refusing long sequences does not change how the others are read."""
+    return "truncate" if long == "truncate" else "window"
+
+
+def check_request(
+    request: SpaceRequest, long: LongPolicy | None, spaces: Sequence[StoredSpace], database: Path
+) -> None:
+    """Refuse to extend a database by vectors of a space it does not have.
+
+    Raises
+    ------
+    EmbeddingSpecMismatch
+        Naming what was asked, what there is, and the command that adds a space.
+    """
+    if request.model is None and request.layers is None and request.pooling is None:
+        fitting = list(spaces)
+    else:
+        fitting = spaces_for(request, spaces, database)
+    if long in {"window", "truncate"} and not any(s.spec.long == long for s in fitting):
+        raise EmbeddingSpecMismatch(
+            f"long sequences: {long}",
+            fitting[0].spec.describe(),
+            hint="leave out --long, or index into a new database",
+        )
+
+
+def spaces_for(request: SpaceRequest, spaces: Sequence[StoredSpace], database: Path) -> list[StoredSpace]:
+    """Return the stored spaces that a request names, without loading a model.
+
+    Raises
+    ------
+    EmbeddingSpecMismatch
+        If the database lacks one of them.
+    """
+    default = spaces[0].spec
+    model = model_card(request.model).model_id if request.model else default.model_id
+    card = model_card(model)
+    pooling = request.pooling or default.pooling
+    if request.layers is None:
+        found = [s for s in spaces if (s.spec.model_id, s.spec.pooling) == (model, pooling)]
+        layers = [str(card.default_layer)]
+    else:
+        # A generic card has no layers of its own: the file it was read from had at least these.
+        n_layers = card.n_layers or max(s.spec.layer for s in spaces)
+        wanted = parse_layers(request.layers, n_layers, card.default_layer)
+        layers = [str(layer) for layer in wanted]
+        by_layer = {s.spec.layer: s for s in spaces if (s.spec.model_id, s.spec.pooling) == (model, pooling)}
+        found = [by_layer[layer] for layer in wanted if layer in by_layer]
+    if not found or (request.layers is not None and len(found) < len(layers)):
+        raise EmbeddingSpecMismatch(
+            f"model {model}, layer {','.join(layers)}, pooling {pooling}",
+            "; ".join(s.spec.describe() for s in spaces),
+            hint=f"add the space with: plmsearch embed {database} --model {model} "
+            f"--layers {','.join(layers)} --pool {pooling}",
+        )
+    return found

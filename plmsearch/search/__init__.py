@@ -1,0 +1,1 @@
+"""From neighbours to hits: pure functions over arrays and records."""

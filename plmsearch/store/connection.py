@@ -1,0 +1,117 @@
+"""How the catalog is opened: which SQLite, which pragmas, which transactions.
+
+Many machines' system SQLite has a bug that can lose a WAL reset (fixed in 3.51.3). The `pysqlite3`
+wheel bundles a newer library and is used where it is installed. Without it a database is written
+with a rollback journal (``TRUNCATE``, ``synchronous=EXTRA``), which the bug does not touch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sqlite3
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import Connection
+from sqlalchemy.pool import QueuePool
+
+from plmsearch.errors import StorageError
+
+__all__ = ["open_catalog", "sqlite_module", "sqlite_version", "wal_is_safe"]
+
+_WAL_RESET_FIXED = (3, 51, 3)
+_BUSY_TIMEOUT_S = 30.0
+
+
+def sqlite_module() -> ModuleType:
+    """Return the DB-API module of the newest SQLite at hand."""
+    try:
+        return importlib.import_module("pysqlite3.dbapi2")
+    except ImportError:
+        return sqlite3
+
+
+def sqlite_version() -> str:
+    """Return the version of the SQLite library in use."""
+    return str(sqlite_module().sqlite_version)
+
+
+def wal_is_safe() -> bool:
+    """Tell whether the library in use is free of the WAL-reset bug."""
+    return tuple(int(p) for p in sqlite_version().split(".")) >= _WAL_RESET_FIXED
+
+
+def open_catalog(path: Path, *, writable: bool) -> Engine:
+    """Open ``catalog.sqlite``.
+
+    Parameters
+    ----------
+    path : Path
+        The file; created if `writable` and absent.
+    writable : bool
+        Whether to open for writing. A reader in a directory that may not be written opens the file
+        as immutable, unless a write-ahead log shows that somebody else is writing.
+
+    Returns
+    -------
+    Engine
+        Begins transactions with ``BEGIN IMMEDIATE`` if writable, else ``BEGIN``.
+    """
+    module = sqlite_module()
+    uri = f"file:{quote(str(path.absolute()))}?mode={_open_mode(path, writable)}"
+
+    def connect() -> Any:
+        return module.connect(
+            uri, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        )
+
+    engine = create_engine("sqlite://", module=module, creator=connect, poolclass=QueuePool)
+    event.listen(engine, "connect", _pragmas_for(writable))
+    begin = "BEGIN IMMEDIATE" if writable else "BEGIN"
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _open_mode(path: Path, writable: bool) -> str:
+    if writable:
+        return "rwc"
+    if os.access(path.parent, os.W_OK) and os.access(path, os.W_OK):
+        # Not "ro": a reader of a WAL database has to be able to make the -shm file.
+        return "rw"
+    if _wal_is_pending(path):
+        return "ro"
+    return "ro&immutable=1"
+
+
+def _wal_is_pending(path: Path) -> bool:
+    wal = path.with_name(path.name + "-wal")
+    try:
+        return wal.stat().st_size > 0
+    except FileNotFoundError:
+        return False
+    except OSError as exc:
+        raise StorageError(wal, exc.strerror or str(exc)) from exc
+
+
+def _pragmas_for(writable: bool) -> Any:
+    def set_pragmas(connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA trusted_schema=OFF")
+        if writable:
+            journal, synchronous = ("WAL", "FULL") if wal_is_safe() else ("TRUNCATE", "EXTRA")
+            cursor.execute(f"PRAGMA journal_mode={journal}").fetchall()
+            cursor.execute(f"PRAGMA synchronous={synchronous}")
+        else:
+            cursor.execute("PRAGMA query_only=ON")
+        cursor.close()
+
+    return set_pragmas

@@ -1,0 +1,442 @@
+"""Every question to, and every change of, the catalog: the only file with SQL.
+
+A reader holds no transaction between calls: each method opens one and ends it. A writer holds the
+directory's lock (`plmsearch.store.lock`) around everything that reads in order to write.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, TypeAlias
+
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, func, insert, select, update
+from sqlalchemy.exc import DBAPIError
+
+from plmsearch.embedding.spec import EmbeddingSpec
+from plmsearch.errors import StorageError
+from plmsearch.store import tables as t
+from plmsearch.store.rows import (
+    Chunk,
+    Counters,
+    LedgerRow,
+    NewSegment,
+    RunRow,
+    StoredRecord,
+    StoredSegment,
+    StoredSpace,
+)
+from plmsearch.store.segments import FileStamp
+
+__all__ = ["Repository"]
+
+AnyRow: TypeAlias = "Row[*tuple[Any, ...]]"
+AnySelect: TypeAlias = "Select[*tuple[Any, ...]]"
+
+#: Values of one IN list; SQLite's default limit on bound parameters was 999 before 3.32.
+_IN_LIST = 900
+
+
+class Repository:
+    """The catalog behind an engine.
+
+    Parameters
+    ----------
+    engine : Engine
+        What `plmsearch.store.connection.open_catalog` returned.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """Run one transaction; what the database refuses becomes a `StorageError`."""
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except DBAPIError as exc:
+            raise StorageError("catalog.sqlite", str(exc.orig)) from exc
+
+    # --- Reading ---------------------------------------------------------------------------------
+
+    def generation(self) -> int:
+        """Return the number of commits so far."""
+        return int(self._scalar(select(t.state.c.generation)))
+
+    def n_records(self) -> int:
+        """Count live records."""
+        return int(self._scalar(select(func.count()).where(t.records.c.deleted.is_(None))))
+
+    def n_sequences(self) -> int:
+        """Count distinct sequences that a live record points to."""
+        live = t.records.c.deleted.is_(None)
+        return int(self._scalar(select(func.count(t.records.c.sequence_id.distinct())).where(live)))
+
+    def n_residues(self) -> int:
+        """Sum the residues of the distinct sequences."""
+        return int(self._scalar(select(func.coalesce(func.sum(t.sequences.c.n_residues), 0))))
+
+    def spaces(self) -> list[StoredSpace]:
+        """Return the embedding spaces, the default first."""
+        c, n_vectors = t.spaces.c, func.coalesce(func.sum(t.segments.c.n_vectors), 0)
+        query = (
+            select(c.id, c.spec, c.is_default, c.is_complete, n_vectors)
+            .select_from(t.spaces.outerjoin(t.segments))
+            .group_by(c.id)
+            .order_by(c.is_default.desc(), c.id)
+        )
+        return [
+            StoredSpace(row[0], EmbeddingSpec.from_json(row[1]), bool(row[2]), bool(row[3]), row[4])
+            for row in self._all(query)
+        ]
+
+    def segments(self, space_id: int) -> list[StoredSegment]:
+        """Return the vector files of a space, oldest first."""
+        s, a = t.segments.c, t.artifacts.c
+        query = (
+            select(
+                s.id, s.file, s.n_vectors, s.size_bytes, s.digest, s.mtime_ns, s.inode,
+                a.file, a.size_bytes, a.digest, a.mtime_ns, a.inode,
+            )
+            .select_from(t.segments.outerjoin(t.artifacts, (a.segment_id == s.id) & (a.kind == "unit")))
+            .where(s.space_id == space_id)
+            .order_by(s.id)
+        )  # fmt: skip
+        return [
+            StoredSegment(
+                row[0], row[1], row[2], FileStamp(*row[3:7]),
+                row[7], None if row[7] is None else FileStamp(*row[8:12]),
+            )
+            for row in self._all(query)
+        ]  # fmt: skip
+
+    def segment_files(self) -> set[str]:
+        """Return the names of all vector files that are part of the database."""
+        return {row[0] for row in self._all(select(t.segments.c.file))}
+
+    def records_by_id(self, record_ids: Iterable[str]) -> dict[str, StoredRecord]:
+        """Return the live records that have these ids; ids without one are absent."""
+        found = self._records_where(t.records.c.record_id, record_ids)
+        return {record.record_id: record for record in found}
+
+    def records_of_sequences(self, sequence_ids: Iterable[int]) -> dict[int, list[StoredRecord]]:
+        """Return the live records of each sequence, in order of insertion."""
+        by_sequence: dict[int, list[StoredRecord]] = {}
+        for record in self._records_where(t.records.c.sequence_id, sequence_ids):
+            by_sequence.setdefault(record.sequence_id, []).append(record)
+        for same in by_sequence.values():
+            same.sort(key=lambda record: record.key)
+        return by_sequence
+
+    def all_records(self) -> Iterator[StoredRecord]:
+        """Yield every live record in order of insertion, page by page."""
+        last = 0
+        while True:
+            query = _select_records().where(t.records.c.key > last).order_by(t.records.c.key).limit(1000)
+            page = [_stored_record(row) for row in self._all(query)]
+            if not page:
+                return
+            yield from page
+            last = page[-1].key
+
+    def similar_ids(self, record_id: str, limit: int = 500) -> list[str]:
+        """Return ids that begin like this one, to suggest a spelling."""
+        prefix = record_id[: max(1, len(record_id) // 2)]
+        condition = t.records.c.record_id.startswith(prefix, autoescape=True)
+        query = select(t.records.c.record_id).where(condition, t.records.c.deleted.is_(None)).limit(limit)
+        return [row[0] for row in self._all(query)]
+
+    def sequence_ids(self, hashes: Iterable[bytes]) -> dict[bytes, int]:
+        """Return the ids of the sequences that are stored, by raw hash."""
+        c = t.sequences.c
+        return {row[0]: row[1] for row in self._in(select(c.hash, c.id), c.hash, hashes)}
+
+    def residues(self, sequence_ids: Iterable[int]) -> dict[int, str]:
+        """Return the residues of sequences, by id."""
+        c = t.sequences.c
+        return {row[0]: row[1] for row in self._in(select(c.id, c.residues), c.id, sequence_ids)}
+
+    def vector_places(self, space_id: int, sequence_ids: Iterable[int]) -> dict[int, tuple[int, int]]:
+        """Return (segment id, row) of each sequence that has a vector in the space."""
+        c = t.vectors.c
+        query = select(c.sequence_id, c.segment_id, c.row).where(c.space_id == space_id)
+        return {row[0]: (row[1], row[2]) for row in self._in(query, c.sequence_id, sequence_ids)}
+
+    def sequences_without_vector(self, space_id: int, limit: int) -> list[tuple[int, str]]:
+        """Return (id, residues) of live sequences that a space lacks, in order of id."""
+        c, v = t.sequences.c, t.vectors.c
+        has_vector = select(v.sequence_id).where(v.space_id == space_id, v.sequence_id == c.id).exists()
+        live = select(t.records.c.key).where(t.records.c.sequence_id == c.id, t.records.c.deleted.is_(None))
+        query = select(c.id, c.residues).where(~has_vector, live.exists()).order_by(c.id).limit(limit)
+        return [(row[0], row[1]) for row in self._all(query)]
+
+    def n_without_vector(self, space_id: int) -> int:
+        """Count live sequences that a space lacks."""
+        c, v = t.records.c, t.vectors.c
+        has_vector = select(v.sequence_id).where(v.space_id == space_id, v.sequence_id == c.sequence_id)
+        query = select(func.count(c.sequence_id.distinct())).where(c.deleted.is_(None), ~has_vector.exists())
+        return int(self._scalar(query))
+
+    def metadata_columns(self) -> dict[str, str]:
+        """Return the type of each metadata column, in the order the columns were first seen."""
+        c = t.metadata_columns.c
+        return {row[0]: row[1] for row in self._all(select(c.name, c.type).order_by(c.position))}
+
+    def runs(self) -> list[RunRow]:
+        """Return all runs, oldest first."""
+        return [RunRow(*row) for row in self._all(select(t.runs).order_by(t.runs.c.id))]
+
+    def run_inputs(self, run_id: int) -> list[dict[str, Any]]:
+        """Return the inputs of a run: number, name, format, size and SHA-256."""
+        query = select(t.run_inputs).where(t.run_inputs.c.run_id == run_id)
+        return [dict(row._mapping) for row in self._all(query.order_by(t.run_inputs.c.input))]
+
+    def ledger(self, run_id: int) -> Iterator[LedgerRow]:
+        """Yield what became of each input row of a run, in input order, page by page."""
+        c = t.ledger.c
+        columns = (c.input, c.row, c.input_id, c.outcome, c.record_key, c.reason, c.notes)
+        place = (-1, -1)
+        while True:
+            after = (c.input > place[0]) | ((c.input == place[0]) & (c.row > place[1]))
+            query = select(*columns).where(c.run_id == run_id, after).order_by(c.input, c.row).limit(1000)
+            page = [
+                LedgerRow(row[0], row[1], row[2], row[3], row[4], row[5] or "", row[6] or "")
+                for row in self._all(query)
+            ]
+            if not page:
+                return
+            yield from page
+            place = (page[-1].input, page[-1].row)
+
+    def counters(self) -> Counters:
+        """Return the next free ids. Only the holder of the lock may use them."""
+        c = t.state.c
+        row = self._all(select(c.next_sequence_id, c.next_record_key, c.next_segment_id))[0]
+        return Counters(*row)
+
+    # --- Writing ---------------------------------------------------------------------------------
+
+    def add_space(self, spec: EmbeddingSpec, *, is_default: bool, is_complete: bool) -> int:
+        """Add an embedding space and return its id."""
+        with self.begin() as connection:
+            result = connection.execute(
+                insert(t.spaces).values(
+                    hash=spec.space_hash,
+                    name=spec.name,
+                    spec=spec.to_json(),
+                    is_default=int(is_default),
+                    is_complete=int(is_complete),
+                )
+            )
+            _next_generation(connection)
+            assert result.inserted_primary_key is not None
+            return int(result.inserted_primary_key[0])
+
+    def complete_space(self, space_id: int) -> None:
+        """Record that every live sequence has a vector in the space."""
+        with self.begin() as connection:
+            connection.execute(update(t.spaces).where(t.spaces.c.id == space_id).values(is_complete=1))
+            _next_generation(connection)
+
+    def begin_run(self, command: str, versions: Mapping[str, str], parameters: Mapping[str, Any]) -> int:
+        """Record that a run starts, and that any other run that looks alive is not."""
+        with self.begin() as connection:
+            # The caller holds the lock, so a run that never ended was killed.
+            connection.execute(
+                update(t.runs).where(t.runs.c.status == "running").values(status="interrupted")
+            )
+            result = connection.execute(
+                insert(t.runs).values(
+                    command=command,
+                    status="running",
+                    started=_now(),
+                    versions=json.dumps(versions, sort_keys=True),
+                    parameters=json.dumps(parameters, sort_keys=True),
+                )
+            )
+            assert result.inserted_primary_key is not None
+            return int(result.inserted_primary_key[0])
+
+    def add_run_input(self, run_id: int, number: int, facts: Mapping[str, Any]) -> None:
+        """Record an input of a run: name, format, size_bytes, sha256."""
+        with self.begin() as connection:
+            connection.execute(insert(t.run_inputs).values(run_id=run_id, input=number, **facts))
+
+    def finish_run(self, run_id: int, status: str, summary: Mapping[str, Any]) -> None:
+        """Record how a run ended."""
+        with self.begin() as connection:
+            connection.execute(
+                update(t.runs)
+                .where(t.runs.c.id == run_id)
+                .values(status=status, finished=_now(), summary=json.dumps(summary, sort_keys=True))
+            )
+
+    def commit(self, chunk: Chunk) -> None:
+        """Add a chunk in one transaction. Its segment files are already durable and in place."""
+        with self.begin() as connection:
+            _insert_many(
+                connection,
+                t.sequences,
+                (
+                    {
+                        "id": s.sequence_id,
+                        "hash": s.hash_bytes,
+                        "residues": s.residues,
+                        "n_residues": len(s.residues),
+                    }
+                    for s in chunk.sequences
+                ),
+            )
+            for segment in chunk.segments:
+                _insert_segment(connection, segment)
+            _insert_many(
+                connection,
+                t.records,
+                (
+                    {
+                        "key": r.key,
+                        "record_id": r.record_id,
+                        "sequence_id": r.sequence_id,
+                        "description": r.description,
+                        "metadata": r.metadata_json,
+                        "run_id": chunk.run_id,
+                    }
+                    for r in chunk.records
+                ),
+            )
+            _insert_many(connection, t.ledger, (_ledger_values(chunk.run_id, row) for row in chunk.ledger))
+            _set_columns(connection, chunk.columns)
+            connection.execute(
+                update(t.state).values(
+                    next_sequence_id=chunk.counters.sequence_id,
+                    next_record_key=chunk.counters.record_key,
+                    next_segment_id=chunk.counters.segment_id,
+                )
+            )
+            _next_generation(connection)
+
+    # --- Helpers ---------------------------------------------------------------------------------
+
+    def _scalar(self, query: AnySelect) -> Any:
+        with self.begin() as connection:
+            return connection.execute(query).scalar_one()
+
+    def _all(self, query: AnySelect) -> Sequence[AnyRow]:
+        with self.begin() as connection:
+            return connection.execute(query).all()
+
+    def _in(self, query: AnySelect, column: ColumnElement[Any], values: Iterable[Any]) -> list[AnyRow]:
+        """Run a query once per slice of a long IN list, in one transaction."""
+        rows: list[AnyRow] = []
+        with self.begin() as connection:
+            remaining = iter(values)
+            while part := list(islice(remaining, _IN_LIST)):
+                rows.extend(connection.execute(query.where(column.in_(part))))
+        return rows
+
+    def _records_where(self, column: ColumnElement[Any], values: Iterable[Any]) -> list[StoredRecord]:
+        return [_stored_record(row) for row in self._in(_select_records(), column, values)]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _select_records() -> AnySelect:
+    r, s = t.records.c, t.sequences.c
+    return (
+        select(r.key, r.record_id, r.sequence_id, r.description, r.metadata, s.residues, s.hash)
+        .select_from(t.records.join(t.sequences))
+        .where(r.deleted.is_(None))
+    )
+
+
+def _stored_record(row: AnyRow) -> StoredRecord:
+    return StoredRecord(row[0], row[1], row[2], row[3], json.loads(row[4]), row[5], row[6].hex())
+
+
+def _next_generation(connection: Connection) -> None:
+    connection.execute(update(t.state).values(generation=t.state.c.generation + 1))
+
+
+def _insert_many(connection: Connection, table: Any, values: Iterable[dict[str, Any]]) -> None:
+    rows = list(values)
+    if rows:
+        connection.execute(insert(table), rows)
+
+
+def _insert_segment(connection: Connection, segment: NewSegment) -> None:
+    stamp, unit = segment.stamp, segment.unit_stamp
+    connection.execute(
+        insert(t.segments).values(
+            id=segment.segment_id,
+            space_id=segment.space_id,
+            file=segment.file,
+            n_vectors=len(segment.rows),
+            size_bytes=stamp.size_bytes,
+            digest=stamp.digest,
+            mtime_ns=stamp.mtime_ns,
+            inode=stamp.inode,
+        )
+    )
+    connection.execute(
+        insert(t.artifacts).values(
+            segment_id=segment.segment_id,
+            kind="unit",
+            file=segment.unit_file,
+            size_bytes=unit.size_bytes,
+            digest=unit.digest,
+            mtime_ns=unit.mtime_ns,
+            inode=unit.inode,
+        )
+    )
+    _insert_many(
+        connection,
+        t.vectors,
+        (
+            {
+                "space_id": segment.space_id,
+                "sequence_id": row.sequence_id,
+                "segment_id": segment.segment_id,
+                "row": row.row,
+                "n_windows": row.n_windows,
+                "n_used": row.n_used,
+                "n_unknown": row.n_unknown,
+            }
+            for row in segment.rows
+        ),
+    )
+
+
+def _ledger_values(run_id: int, row: LedgerRow) -> dict[str, Any]:
+    return {
+        "run_id": run_id,
+        "input": row.input,
+        "row": row.row,
+        "input_id": row.input_id,
+        "outcome": row.outcome,
+        "record_key": row.record_key,
+        "reason": row.reason or None,
+        "notes": row.notes or None,
+    }
+
+
+def _set_columns(connection: Connection, columns: Mapping[str, str]) -> None:
+    """Add metadata columns, and change the type of those that widened."""
+    c = t.metadata_columns.c
+    known = {row[0]: row[1] for row in connection.execute(select(c.name, c.type))}
+    position = len(known)
+    for name, kind in columns.items():
+        if name not in known:
+            connection.execute(insert(t.metadata_columns).values(name=name, type=kind, position=position))
+            position += 1
+        elif known[name] != kind:
+            connection.execute(update(t.metadata_columns).where(c.name == name).values(type=kind))

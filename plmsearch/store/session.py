@@ -1,0 +1,105 @@
+"""Open a database directory for reading, or for writing under its lock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy.exc import DBAPIError
+
+from plmsearch.errors import NotADatabase
+from plmsearch.store.connection import open_catalog
+from plmsearch.store.directory import Layout, is_database, read_format, storage_errors
+from plmsearch.store.lock import DEFAULT_LOCK_TIMEOUT_S, writer_lock
+from plmsearch.store.repository import Repository
+from plmsearch.store.schema import check_schema, create_schema
+
+__all__ = ["open_reader", "open_writer"]
+
+
+def open_reader(path: Path) -> Repository:
+    """Open a database for reading.
+
+    Raises
+    ------
+    DatabaseNotFound, NotADatabase, SchemaOutdatedError, SchemaTooNewError, StorageError
+        If there is no database that can be read here.
+    """
+    layout = Layout(path)
+    read_format(layout)
+    if not layout.catalog.is_file():
+        raise NotADatabase(path, "catalog.sqlite is missing")
+    repository = Repository(open_catalog(layout.catalog, writable=False))
+    try:
+        with repository.begin() as connection:
+            check_schema(connection, path)
+    except BaseException:
+        repository.close()
+        raise
+    return repository
+
+
+@contextmanager
+def open_writer(
+    path: Path,
+    *,
+    lock_timeout_s: float = DEFAULT_LOCK_TIMEOUT_S,
+    on_wait: Callable[[], None] | None = None,
+) -> Iterator[Repository]:
+    """Open a database for writing, and create it if there is none.
+
+    Parameters
+    ----------
+    path : Path
+    lock_timeout_s : float
+        Seconds to wait for another writer.
+    on_wait : callable, optional
+        Called once if there is another writer.
+
+    Yields
+    ------
+    Repository
+        The lock is held until the context ends.
+
+    Raises
+    ------
+    DatabaseLocked, DatabaseNotWritable, NotADatabase, SchemaOutdatedError, SchemaTooNewError
+        If the directory cannot be written.
+    StorageError
+        If the operating system refuses a step.
+    """
+    layout = Layout(path)
+    if is_database(path):
+        read_format(layout)
+    with storage_errors(path):
+        layout.make()
+    with writer_lock(path, timeout_s=lock_timeout_s, on_wait=on_wait):
+        is_new = not is_database(path)
+        repository = Repository(open_catalog(layout.catalog, writable=True))
+        try:
+            with repository.begin() as connection:
+                if is_new:
+                    create_schema(connection)
+                check_schema(connection, path)
+            with storage_errors(path):
+                layout.sweep()
+                _remove_orphans(layout, repository.segment_files())
+                if is_new:
+                    layout.mark()
+            yield repository
+        except DBAPIError as exc:
+            raise NotADatabase(path, f"catalog.sqlite cannot be used: {exc.orig}") from exc
+        finally:
+            repository.close()
+
+
+def _remove_orphans(layout: Layout, known: set[str]) -> None:
+    """Remove vector files that a crash left between their rename and the commit."""
+    for file in layout.segments.iterdir():
+        if file.name not in known:
+            file.unlink()
+    units = {f"{Path(name).stem}-unit.vec" for name in known}
+    for file in layout.derived.iterdir():
+        if file.name not in units:
+            file.unlink()

@@ -1,0 +1,180 @@
+"""The tables of the catalog.
+
+Concepts
+--------
+A *sequence* is stored once, by hash; many *records* may point to it. A *vector* belongs to a
+sequence in a space, and lives in a row of a segment file. Metadata is stored as the text that was
+read, in one JSON object per record; `metadata_columns` says how to read it, so that widening a
+column's type rewrites nothing and nothing of the input is lost.
+
+Limitations
+-----------
+SQLite integers are 64 bits and signed; ids are never reused.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+__all__ = [
+    "artifacts",
+    "ledger",
+    "metadata",
+    "metadata_columns",
+    "records",
+    "run_inputs",
+    "runs",
+    "segments",
+    "sequences",
+    "spaces",
+    "state",
+    "vectors",
+]
+
+metadata = MetaData()
+
+#: One row. `generation` counts commits: a reader that sees it unchanged has nothing to reload. The
+#: counters are kept, not computed from the largest id, so that a dropped id is never given again.
+state = Table(
+    "state",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("generation", Integer, nullable=False),
+    Column("next_sequence_id", Integer, nullable=False),
+    Column("next_record_key", Integer, nullable=False),
+    Column("next_segment_id", Integer, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("command", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("started", Text, nullable=False),
+    Column("finished", Text),
+    Column("versions", Text, nullable=False),
+    Column("parameters", Text, nullable=False),
+    Column("summary", Text),
+)
+
+run_inputs = Table(
+    "run_inputs",
+    metadata,
+    Column("run_id", Integer, ForeignKey("runs.id"), primary_key=True),
+    Column("input", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("format", Text, nullable=False),
+    Column("size_bytes", Integer),
+    Column("sha256", Text),
+    sqlite_with_rowid=False,
+)
+
+#: What became of every row of every input.
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("run_id", Integer, ForeignKey("runs.id"), primary_key=True),
+    Column("input", Integer, primary_key=True),
+    Column("row", Integer, primary_key=True),
+    Column("input_id", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("record_key", Integer),
+    Column("reason", Text),
+    Column("notes", Text),
+    sqlite_with_rowid=False,
+)
+
+sequences = Table(
+    "sequences",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("hash", LargeBinary, nullable=False, unique=True),
+    Column("residues", Text, nullable=False),
+    Column("n_residues", Integer, nullable=False),
+)
+
+records = Table(
+    "records",
+    metadata,
+    Column("key", Integer, primary_key=True),
+    Column("record_id", Text, nullable=False),
+    Column("sequence_id", Integer, ForeignKey("sequences.id"), nullable=False, index=True),
+    Column("description", Text, nullable=False),
+    Column("metadata", Text, nullable=False),
+    Column("run_id", Integer, ForeignKey("runs.id"), nullable=False),
+    Column("deleted", Integer),
+)
+#: An id is unique among the live; a tombstone keeps its row.
+Index("live_record_id", records.c.record_id, unique=True, sqlite_where=text("deleted IS NULL"))
+
+metadata_columns = Table(
+    "metadata_columns",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("type", Text, nullable=False),
+    Column("position", Integer, nullable=False),
+)
+
+spaces = Table(
+    "spaces",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("hash", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("spec", Text, nullable=False),
+    Column("is_default", Integer, nullable=False),
+    #: 0 while the vectors of stored sequences are still being computed: not searched until 1.
+    Column("is_complete", Integer, nullable=False),
+)
+
+segments = Table(
+    "segments",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("space_id", Integer, ForeignKey("spaces.id"), nullable=False, index=True),
+    Column("file", Text, nullable=False, unique=True),
+    Column("n_vectors", Integer, nullable=False),
+    Column("size_bytes", Integer, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("mtime_ns", Integer, nullable=False),
+    Column("inode", Integer, nullable=False),
+)
+
+#: Files that can be rebuilt from segments.
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("segment_id", Integer, ForeignKey("segments.id"), index=True),
+    Column("kind", Text, nullable=False),
+    Column("file", Text, nullable=False, unique=True),
+    Column("size_bytes", Integer, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("mtime_ns", Integer, nullable=False),
+    Column("inode", Integer, nullable=False),
+)
+
+vectors = Table(
+    "vectors",
+    metadata,
+    Column("space_id", Integer, ForeignKey("spaces.id"), nullable=False),
+    Column("sequence_id", Integer, ForeignKey("sequences.id"), nullable=False),
+    Column("segment_id", Integer, ForeignKey("segments.id"), nullable=False),
+    Column("row", Integer, nullable=False),
+    Column("n_windows", Integer, nullable=False),
+    Column("n_used", Integer, nullable=False),
+    Column("n_unknown", Integer, nullable=False),
+    UniqueConstraint("space_id", "sequence_id", name="one_vector_per_space"),
+)

@@ -1,0 +1,90 @@
+"""The vectors of a space, as arrays mapped from its files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from plmsearch.errors import SegmentDamaged
+from plmsearch.index.base import Block
+from plmsearch.store.directory import Layout
+from plmsearch.store.rows import StoredSegment
+from plmsearch.store.segments import Segment, open_segment
+from plmsearch.types import Float2D
+from plmsearch.vectors import unit_vectors
+
+__all__ = ["VectorFiles"]
+
+
+class VectorFiles:
+    """Opens each file once and keeps it mapped.
+
+    Parameters
+    ----------
+    layout : Layout
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._raw: dict[int, Segment] = {}
+        self._unit: dict[int, Block] = {}
+
+    def raw(self, segment: StoredSegment) -> Segment:
+        """Return a segment as it was written.
+
+        Raises
+        ------
+        SegmentDamaged
+            If the file is missing or is not what was written.
+        """
+        opened = self._raw.get(segment.segment_id)
+        if opened is None:
+            path = self._layout.segments / segment.file
+            try:
+                opened = open_segment(path, segment.stamp)
+            except FileNotFoundError as exc:
+                raise SegmentDamaged(path, "it is missing") from exc
+            self._raw[segment.segment_id] = opened
+        return opened
+
+    def unit_blocks(self, segments: Sequence[StoredSegment]) -> list[Block]:
+        """Return the vectors of segments at unit length.
+
+        They come from the derived files; where one is missing or damaged they are computed from the
+        segment and held in memory, for a query never writes.
+        """
+        return [self._unit_block(s) for s in segments]
+
+    def _unit_block(self, segment: StoredSegment) -> Block:
+        block = self._unit.get(segment.segment_id)
+        if block is None:
+            block = self._derived_block(segment)
+            if block is None:
+                raw = self.raw(segment)
+                block = Block(unit_vectors(raw.vectors, raw.vectors.shape[1]), raw.ids)
+            self._unit[segment.segment_id] = block
+        return block
+
+    def _derived_block(self, segment: StoredSegment) -> Block | None:
+        if segment.unit_file is None or segment.unit_stamp is None:
+            return None
+        try:
+            unit = open_segment(self._layout.derived / segment.unit_file, segment.unit_stamp)
+        except (OSError, SegmentDamaged):
+            # It is a cache: any fault in it is mended from the segment.
+            return None
+        return Block(unit.vectors, unit.ids)
+
+    def rows(self, segments: Sequence[StoredSegment], places: Sequence[tuple[int, int]]) -> Float2D:
+        """Gather raw vectors by (segment id, row).
+
+        Returns
+        -------
+        ndarray, dtype=float32, shape=(len(places), d)
+            A copy, in the order of `places`.
+        """
+        by_id = {s.segment_id: s for s in segments}
+        if not places:
+            return np.empty((0, 0), dtype=np.float32)
+        return np.stack([self.raw(by_id[segment_id]).vectors[row] for segment_id, row in places])

@@ -1,0 +1,32 @@
+"""What every test shares: a clean environment, reproducible examples, and where things are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+SHARED_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+ENVIRONMENT = ("PLMSEARCH_DB", "PLMSEARCH_WEIGHTS", "PLMSEARCH_THREADS", "ANTIBERTY_WEIGHTS_DIR")
+
+# A busy machine is slow, not wrong; in CI the same examples run every time.
+settings.register_profile("plmsearch", deadline=None, derandomize="CI" in os.environ, print_blob=True)
+settings.load_profile("plmsearch")
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_user(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's own settings must not decide a test; tests of real weights need them."""
+    if request.node.get_closest_marker("weights") is None:
+        for name in ENVIRONMENT:
+            monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real data that no checkout carries; a test that asks for it is skipped where it is absent."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"needs real data in {SHARED_DATA}")
+    return SHARED_DATA
