@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import random
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,21 +20,26 @@ from typing import Any
 import GenAIRR
 import GenAIRR.data
 
-from plmsearch.numbering import ImmunumNumberer
+from plmsearch.numbering import Domain, ImmunumNumberer
 
 GENAIRR_VERSION = "2.3.1"  # another version may draw other sequences from the same seed
 SEED = 20240607
 
-# Members of each of the 40 families; every second family, from the first, has light chains too.
+# Members of each of the 40 families.
 SIZES = (
     *(15, 15, 14, 14, 13, 12, 12, 11, 10, 10, 9, 9, 8, 8, 8, 7, 7, 6, 6, 6),
     *(5, 5, 5, 4, 4, 4, 3, 3, 3, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1),
 )
 HELD_OUT_OF = (2, 7, 13, 21)  # families, counted from 1, with one member more, kept for query.fasta
-KAPPA_SHARE = 0.6  # of human light chains, roughly
+# Families whose cells have a light chain too: every second one, 3 in 5 of them kappa, as in man.
+PAIRED = range(1, 41, 2)
+LIGHT = {
+    "IGK": [family for family in PAIRED if family % 10 in (1, 5, 9)],
+    "IGL": [family for family in PAIRED if family % 10 in (3, 7)],
+}
 
 # Six divisions at 0.6% per base: a median of 13 mutations per heavy chain, as in memory B cells.
-LINEAGE = {"max_generations": 6, "rate": 0.006, "n_sample": 32, "selection_strength": 5.0}
+LINEAGE = {"max_generations": 6, "rate": 0.006, "lambda_base": 2.0, "n_max": 200, "n_sample": 40}
 
 COLUMNS = (
     *("sequence_id", "sequence", "rev_comp", "productive", "v_call", "d_call", "j_call"),
@@ -77,57 +82,56 @@ def translate(nucleotides: str) -> str:
 # --- Drawing chains ------------------------------------------------------------------------------
 
 
-class Simulator:
-    """Draws clonal families from GenAIRR, each from a seed of its own."""
+def families(locus: str, sizes: Sequence[int], rng: random.Random) -> list[list[dict[str, Any]]]:
+    """Draw clonal families of the sizes asked for, from the largest to the smallest."""
+    names, numberer = iuis_names(locus), ImmunumNumberer()
+    clones: dict[int, dict[str, dict[str, Any]]] = {}
+    for record in lineages(locus, names, 2 * len(sizes), rng):
+        residues = translate(record["sequence"])
+        renamed = with_iuis_names(record, names)
+        if renamed["v_call"] and renamed["j_call"] and is_sound(record, numberer.domains(residues)):
+            clones.setdefault(record["clone_id"], {}).setdefault(residues, renamed)
+    drawn: list[list[dict[str, Any]]] = []
+    for size in sizes:
+        clone = next(clone for clone, members in clones.items() if len(members) >= size)
+        members = clones.pop(clone)
+        drawn.append([members[residues] for residues in rng.sample(sorted(members), size)])
+    return drawn
 
-    def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed)
-        self.numberer = ImmunumNumberer()
-        self.seen: set[str] = set()
-        self.iuis = {locus: iuis_names(locus) for locus in ("IGH", "IGK", "IGL")}
 
-    def family(self, locus: str, n_members: int) -> list[dict[str, Any]]:
-        """Draw lineages until one has enough sound members, all different."""
-        while True:
-            members: dict[str, dict[str, Any]] = {}
-            for record in self._lineage(locus):
-                residues = translate(record["sequence"])
-                if residues not in self.seen and self.is_sound(record, residues):
-                    members.setdefault(residues, record)
-            if len(members) >= n_members:
-                chosen = self.random.sample(sorted(members), n_members)
-                self.seen.update(chosen)
-                return [self._with_iuis_names(members[residues], locus) for residues in chosen]
+def lineages(locus: str, names: Mapping[str, str], n_clones: int, rng: random.Random) -> list[dict[str, Any]]:
+    """Draw lineage trees from alleles that have an IUIS name, and sample their last generation."""
+    experiment = GenAIRR.Experiment.on(f"human_{locus.lower()}").restrict_alleles(
+        v=[name for name in names if name.startswith(f"{locus}V")],
+        j=[name for name in names if name.startswith(f"{locus}J")],
+    )
+    experiment = experiment.recombine().clonal_lineage(n_clones=n_clones, **LINEAGE).productive_only()
+    return list(experiment.run_records(seed=rng.getrandbits(32)))
 
-    def _lineage(self, locus: str) -> list[dict[str, Any]]:
-        experiment = GenAIRR.Experiment.on(f"human_{locus.lower()}").recombine()
-        experiment = experiment.clonal_lineage(n_clones=1, **LINEAGE).productive_only()
-        records = list(experiment.run_records(seed=self.random.getrandbits(32)))
-        calls = {call for r in records for call in r["v_call"].split(",") + r["j_call"].split(",")}
-        return records if calls <= self.iuis[locus].keys() else []
 
-    def is_sound(self, record: Mapping[str, Any], residues: str) -> bool:
-        """Keep chains without a stop, whole, and with C23, W41, C104 and W118 or F118 unmutated."""
-        domains = self.numberer.domains(residues)
-        if "*" in residues or len(domains) != 1:
-            return False
-        (domain,) = domains
-        junction = translate(record["junction"])
-        return (
-            domain.locus == record["locus"]
-            and (domain.start, domain.end) == (0, len(residues))
-            and domain.regions["fwr1"][-4:-3] == "C"
-            and domain.regions["fwr2"][2:3] == "W"
-            and domain.regions["cdr3"] == junction[1:-1]
-            and (junction[0], junction[-1]) == ("C", "W" if domain.locus == "IGH" else "F")
-        )
+def is_sound(record: Mapping[str, Any], domains: Sequence[Domain]) -> bool:
+    """Keep whole domains without a stop, with C23, W41, C104 and W118 or F118 unmutated."""
+    residues, junction = translate(record["sequence"]), translate(record["junction"])
+    if "*" in residues or len(domains) != 1:
+        return False
+    (domain,) = domains
+    return (
+        domain.locus == record["locus"]
+        and (domain.start, domain.end) == (0, len(residues))
+        and domain.regions["fwr1"][-4:-3] == "C"
+        and domain.regions["fwr2"][2:3] == "W"
+        and domain.regions["cdr3"] == junction[1:-1]
+        and junction[0] + junction[-1] == ("CW" if domain.locus == "IGH" else "CF")
+    )
 
-    def _with_iuis_names(self, record: Mapping[str, Any], locus: str) -> dict[str, Any]:
-        renamed = dict(record)
-        for column in ("v_call", "d_call", "j_call"):
-            calls = [self.iuis[locus].get(call, call) for call in str(record[column]).split(",")]
-            renamed[column] = ",".join(dict.fromkeys(calls))
-        return renamed
+
+def with_iuis_names(record: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Rename the calls; of a tie, keep those that have a name."""
+    renamed = dict(record)
+    for column in ("v_call", "d_call", "j_call"):
+        calls = ",".join(names[call] for call in record[column].split(",") if call in names)
+        renamed[column] = ",".join(sorted(set(calls.split(","))))
+    return renamed
 
 
 def iuis_names(locus: str) -> dict[str, str]:
@@ -152,21 +156,24 @@ def _alleles(config: Any, segment: str) -> Iterator[Any]:
 
 def simulate(seed: int) -> tuple[list[Chain], list[Chain], list[Chain]]:
     """Draw heavy chains, light chains and queries, named and in shuffled order."""
-    simulator = Simulator(seed)
-    heavy, light, held_out = [], [], []
-    for family, size in enumerate(SIZES, start=1):
-        paired = family % 2 == 1
-        members = simulator.family("IGH", size + (family in HELD_OUT_OF))
-        cells = [f"sim_cell{len(heavy) + i + 1:04d}" if paired else "" for i in range(size)]
-        heavy += [Chain(family, cell, r) for cell, r in zip(cells, members, strict=False)]
-        held_out += [Chain(family, "", r) for r in members[size:]]
-        if paired:
-            locus = "IGK" if simulator.random.random() < KAPPA_SHARE else "IGL"
-            records = simulator.family(locus, size)
-            light += [Chain(family, cell, r) for cell, r in zip(cells, records, strict=True)]
-    queries = [*held_out, Chain(0, "", simulator.family("IGH", 1)[0])]
-    simulator.random.shuffle(heavy)
-    simulator.random.shuffle(light)
+    rng = random.Random(seed)
+    sizes = [size + (family in HELD_OUT_OF) for family, size in enumerate(SIZES, start=1)]
+    drawn = families("IGH", [*sizes, 1], rng)
+    queries = [Chain(family, "", drawn[family - 1].pop()) for family in HELD_OUT_OF]
+    queries.append(Chain(0, "", drawn.pop()[0]))
+    heavy = [
+        Chain(family, f"sim_cell{family:02d}_{i:02d}" if family in PAIRED else "", record)
+        for family, members in enumerate(drawn, start=1)
+        for i, record in enumerate(members, start=1)
+    ]
+    light = [
+        Chain(family, f"sim_cell{family:02d}_{i:02d}", record)
+        for locus, paired in LIGHT.items()
+        for family, members in zip(paired, families(locus, [SIZES[f - 1] for f in paired], rng), strict=True)
+        for i, record in enumerate(members, start=1)
+    ]
+    rng.shuffle(heavy)
+    rng.shuffle(light)
     return _named(heavy, "sim_h{:04d}"), _named(light, "sim_l{:04d}"), _named(queries, "sim_q{:d}")
 
 

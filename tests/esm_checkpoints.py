@@ -58,7 +58,7 @@ def write_esm1b(path: Path, *, n_layers=3, dim=24, heads=4, seed=0, norm_before=
 
 
 def write_esm1(path: Path, *, n_layers=3, dim=24, heads=4, seed=0) -> Path:
-    """As fair-esm's esm1_*.pt: {"args": Namespace(arch="protein_bert_base"), "model": {"decoder....": ...}}."""
+    """As fair-esm's esm1_*.pt: {"args": Namespace(arch="protein_bert_base"), "model": ...}."""
     sizes = {"layers": n_layers, "embed_dim": dim, "ffn_embed_dim": 2 * dim, "attention_heads": heads}
     built = Namespace(arch="protein_bert_base", final_bias=True, **sizes)
     model = _randomised(esm.ProteinBertModel(built, esm.Alphabet.from_architecture("ESM-1")), seed)

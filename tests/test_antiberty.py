@@ -47,6 +47,7 @@ RITUXIMAB_VH = (
     "SSLTSEDSAVYYCARSTYYGGDWYFNVWGAGTTVTVSA"
 )
 SEQUENCES = (TRASTUZUMAB_VH, TRASTUZUMAB_VL, ADALIMUMAB_VH, RITUXIMAB_VH, STANDARD_RESIDUES, "W")
+SHORT = (TRASTUZUMAB_VH[:40], *SEQUENCES[-2:])
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +120,7 @@ def test_every_layer_agrees_with_the_published_implementation(embedder: Embedder
         assert found.dtype == np.float32
         assert found.shape == expected.shape == (9, len(sequence), 512)
         assert relative_error(found.mean(1), expected.mean(1)) <= 1e-5
-        assert relative_error(found, expected) <= 1e-4
+        assert relative_error(found, expected) <= 1e-5
 
 
 def test_the_special_token_is_cls(embedder: Embedder, oracle: Oracle) -> None:
@@ -157,13 +158,13 @@ def test_bfloat16_keeps_the_direction_of_every_layer(embedder: Embedder) -> None
 @pytest.fixture(scope="module")
 def alone(embedder: Embedder) -> dict[str, np.ndarray]:
     """Layers 0 and 8 of each sequence, embedded in a batch of its own."""
-    return {sequence: each(embedder, [sequence], [0, 8])[0] for sequence in SEQUENCES}
+    return {sequence: each(embedder, [sequence], [0, 8])[0] for sequence in SHORT}
 
 
 @settings(max_examples=6)
 @given(
-    batch=st.lists(st.sampled_from(SEQUENCES), min_size=1, max_size=3),
-    stranger=st.text(STANDARD_RESIDUES, min_size=1, max_size=140),
+    batch=st.lists(st.sampled_from(SHORT), min_size=1, max_size=3),
+    stranger=st.text(STANDARD_RESIDUES, min_size=1, max_size=60),
     place=st.integers(0, 3),
 )
 def test_a_row_does_not_depend_on_its_neighbours(

@@ -55,10 +55,8 @@ _OUTSIDE = {
 #: What fair-esm's classes have built in; transformers could run other values, they cannot.
 _FIXED = {
     "model_type": "esm",
-    "hidden_act": "gelu",
     "layer_norm_eps": 1e-5,
     "pad_token_id": 1,
-    "mask_token_id": 32,
     "vocab_size": 33,
 }
 

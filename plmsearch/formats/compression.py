@@ -39,7 +39,9 @@ _ADVICE = "plain text in UTF-8, gzip, Zstandard and Parquet are read"
 _SKIPPABLE_FRAME = b"\x2a\x4d\x18"  # bytes 2-4 of the magic; the first is 0x50 to 0x5F (RFC 8878, 3.1.2)
 #: The empty block that ends a BGZF file (SAM specification, 4.1.2).
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
-_CHUNK_BYTES = 1 << 14  # a block of 4 bytes may hold 128 KiB, so a larger chunk could unpack to gigabytes
+_CHUNK_BYTES = (
+    1 << 12
+)  # a block of 4 bytes may unpack to 128 KiB: what one chunk unpacks to must fit in memory
 _BUFFER_BYTES = 1 << 18
 
 

@@ -27,15 +27,15 @@ table
 
 from __future__ import annotations
 
-import csv
 import json
 import math
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -77,8 +77,10 @@ _FLOAT_FORMATS = {
 }
 _TSV_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _HEADER_ESCAPES = str.maketrans({"\n": "\\n", "\r": "\\r"})
+_CSV_SPECIAL = re.compile(r'[,"\r\n]')
 _FASTA_WIDTH = 60  # residues a line, as UniProt
 _TABLE_BLOCK = 500
+_TABLE_MIN_COLUMN = 8  # characters; narrower, rich would cut columns
 _PARQUET_BLOCK = 50_000
 
 Row = Mapping[str, object]
@@ -213,7 +215,8 @@ def _write_table(rows: Iterable[Row], columns: Sequence[str], out: TextIO, types
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(file=out, highlight=False, soft_wrap=False)
+    console = Console(file=out, highlight=False)
+    console.width = max(console.width, _TABLE_MIN_COLUMN * len(columns))
     for i, block in enumerate(_blocks(rows, _TABLE_BLOCK)):
         table = Table(box=None, pad_edge=False, show_header=i == 0)
         for column in columns:
@@ -240,9 +243,14 @@ def _write_tsv(rows: Iterable[Row], columns: Sequence[str], out: TextIO, types: 
 
 @_register("csv", "comma-separated, with a header")
 def _write_csv(rows: Iterable[Row], columns: Sequence[str], out: TextIO, types: Types) -> None:
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(_cells(row, columns) for row in rows)
+    for cells in chain([columns], (_cells(row, columns) for row in rows)):
+        line = ",".join(map(_quoted, cells))
+        out.write((line or '""') + "\n")  # one column and no value: not a blank line
+
+
+def _quoted(cell: str) -> str:
+    """Quote where RFC 4180 asks for it; `csv.writer` leaves a bare carriage return bare."""
+    return '"' + cell.replace('"', '""') + '"' if _CSV_SPECIAL.search(cell) else cell
 
 
 @_register("jsonl", "one JSON object a line")

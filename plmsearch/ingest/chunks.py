@@ -131,7 +131,7 @@ class ChunkWriter:
         self._repository, self._layout, self._groups = repository, layout, groups
         self._options, self._progress = options, progress
         self._resolver = Resolver(repository, options.on_duplicate)
-        self._shortest_window = min(s.spec.max_residues for g in groups for s in g.spaces)
+        self._max_residues = min(s.spec.max_residues for g in groups for s in g.spaces)
         self._columns: Mapping[str, str] = {}
         self._run_id = 0
         self._budget = _FIRST_RESIDUES
@@ -162,7 +162,7 @@ class ChunkWriter:
         """
         self._run_id, self._columns = run_id, columns
         for number, one in enumerate(inputs):
-            rows = (prepare(record, self._options) for record in one)
+            rows = (prepare(r, self._options, max_residues=self._max_residues) for r in one)
             for part in _parts(rows):
                 self._take(number, part)
         self._flush()
@@ -193,11 +193,8 @@ class ChunkWriter:
         return known
 
     def _resolve(self, row: Prepared) -> Resolution:
-        reason = row.reason
-        if not reason and self._options.long == "skip" and len(row.residues) > self._shortest_window:
-            reason = f"{len(row.residues)} residues, the model reads {self._shortest_window}"
-        if reason:
-            return Resolution("skipped", row.record.record_id, reason=reason)
+        if row.reason:
+            return Resolution("skipped", row.record.record_id, reason=row.reason)
         return self._resolver.resolve(row, self._next_key)
 
     def _sequence_id(self, row: Prepared, known: dict[str, int]) -> int:

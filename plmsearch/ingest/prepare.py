@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from plmsearch.errors import EmptySequenceError, InvalidResidueError, NucleotideSequenceError
-from plmsearch.ingest.report import AddOptions
+from plmsearch.errors import (
+    EmptySequenceError,
+    InvalidResidueError,
+    NucleotideSequenceError,
+    SequenceTooLongError,
+)
+from plmsearch.ingest.report import AddOptions, SkippedRow
 from plmsearch.metadata import as_text, metadata_json
 from plmsearch.sequences import SequenceRecord, mask_invalid, normalise, sequence_hash, validate
 
@@ -47,14 +52,20 @@ class Prepared:
         """What two records of one id must share to be the same record."""
         return self.hash_hex, self.record.description, self.metadata_json
 
+    def skipped(self) -> SkippedRow:
+        """Return the row as one that is left out."""
+        return SkippedRow(self.record.source, self.record.row, self.record.record_id, self.reason)
 
-def prepare(record: SequenceRecord, options: AddOptions) -> Prepared:
+
+def prepare(record: SequenceRecord, options: AddOptions, *, max_residues: int | None = None) -> Prepared:
     """Normalise and validate a row by the policy.
 
     Parameters
     ----------
     record : SequenceRecord
     options : AddOptions
+    max_residues : int, optional
+        What the model reads in one pass, where it is known already.
 
     Returns
     -------
@@ -63,7 +74,7 @@ def prepare(record: SequenceRecord, options: AddOptions) -> Prepared:
 
     Raises
     ------
-    InvalidResidueError, EmptySequenceError, NucleotideSequenceError
+    InvalidResidueError, EmptySequenceError, NucleotideSequenceError, SequenceTooLongError
         If the policy is to stop.
     """
     normalised = normalise(record.sequence)
@@ -78,6 +89,13 @@ def prepare(record: SequenceRecord, options: AddOptions) -> Prepared:
         if options.on_invalid != "skip":
             raise
         return Prepared(record, reason=error.problem)
+    if max_residues is not None and len(residues) > max_residues and options.long in {"skip", "error"}:
+        too_long = SequenceTooLongError(
+            record.record_id, len(residues), max_residues, source=record.source, row=record.row
+        )
+        if options.long == "error":
+            raise too_long
+        return Prepared(record, reason=too_long.problem)
     metadata = {name: text for name, value in record.metadata.items() if (text := as_text(value)) is not None}
     return Prepared(
         record=record,

@@ -199,22 +199,23 @@ class Repository:
         query = select(t.run_inputs).where(t.run_inputs.c.run_id == run_id)
         return [dict(row._mapping) for row in self._all(query.order_by(t.run_inputs.c.input))]
 
-    def ledger(self, run_id: int) -> Iterator[LedgerRow]:
-        """Yield what became of each input row of a run, in input order, page by page."""
-        c = t.ledger.c
-        columns = (c.input, c.row, c.input_id, c.outcome, c.record_key, c.reason, c.notes)
+    def ledger(self, run_id: int) -> Iterator[tuple[LedgerRow, str | None]]:
+        """Yield what became of each input row of a run, and the id of its record, in input order."""
+        c, r = t.ledger.c, t.records.c
+        columns = (c.input, c.row, c.input_id, c.outcome, c.record_key, c.reason, c.notes, r.record_id)
         place = (-1, -1)
         while True:
             after = (c.input > place[0]) | ((c.input == place[0]) & (c.row > place[1]))
-            query = select(*columns).where(c.run_id == run_id, after).order_by(c.input, c.row).limit(1000)
+            joined = t.ledger.outerjoin(t.records, r.key == c.record_key)
+            query = select(*columns).select_from(joined).where(c.run_id == run_id, after)
             page = [
-                LedgerRow(row[0], row[1], row[2], row[3], row[4], row[5] or "", row[6] or "")
-                for row in self._all(query)
+                (LedgerRow(row[0], row[1], row[2], row[3], row[4], row[5] or "", row[6] or ""), row[7])
+                for row in self._all(query.order_by(c.input, c.row).limit(1000))
             ]
             if not page:
                 return
             yield from page
-            place = (page[-1].input, page[-1].row)
+            place = (page[-1][0].input, page[-1][0].row)
 
     def counters(self) -> Counters:
         """Return the next free ids. Only the holder of the lock may use them."""

@@ -1,0 +1,62 @@
+"""The command table and the exit codes.
+
+0 ok; 1 a `PlmsearchError`; 2 usage; 3 finished, but some input was left out; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from plmsearch._version import __version__
+from plmsearch.cli.embed import embed
+from plmsearch.cli.index import index
+from plmsearch.cli.info import info
+from plmsearch.cli.models import models_app
+from plmsearch.cli.query import query
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="plmsearch",
+    help="Embedding database and similarity search for proteins and antibodies.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: plmsearch index db/ seqs.fasta && plmsearch query db/ query.fasta -k 10",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"plmsearch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command(epilog="Example: plmsearch index db/ heavy.tsv --id-col Name --seq-col VH")(index)
+app.command(epilog="Example: plmsearch query db/ query.fasta -k 10 --format tsv -o hits.tsv")(query)
+app.command(epilog="Example: plmsearch embed db/ --model antiberty --layers 4,6,8")(embed)
+app.command(epilog="Example: plmsearch info db/")(info)
+app.add_typer(models_app, name="models")
+
+
+def main() -> None:
+    """Run the command line."""
+    # A pipe closed by its reader (``| head``) ends the program quietly, as in other tools.
+    try:
+        app()
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)

@@ -1,0 +1,132 @@
+"""What the user sees besides data: errors, notes, progress, and the exit code."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, ParamSpec
+
+import typer
+
+from plmsearch.errors import PlmsearchError
+from plmsearch.ingest.report import Progress
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+__all__ = ["EXIT_ERROR", "EXIT_INTERRUPTED", "EXIT_LEFT_OUT", "Shown", "handles_errors", "note", "shown"]
+
+EXIT_ERROR = 1
+EXIT_LEFT_OUT = 3
+EXIT_INTERRUPTED = 130
+
+P = ParamSpec("P")
+
+
+def note(text: str) -> None:
+    """Print one line to standard error."""
+    typer.echo(f"plmsearch: {text}", err=True)
+
+
+def handles_errors(command: Callable[P, None]) -> Callable[P, None]:
+    """Turn every way a command can fail into a line and an exit code.
+
+    The command's ``debug`` argument decides whether a traceback is printed.
+    """
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except PlmsearchError as error:
+            _fail(f"error: {error}", debug=bool(kwargs.get("debug")))
+        except KeyboardInterrupt:
+            note("interrupted; everything committed so far is kept, the same command continues")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        except (typer.Exit, typer.Abort, BrokenPipeError):
+            raise
+        except MemoryError:
+            _fail("error: out of memory; lower --batch-tokens", debug=bool(kwargs.get("debug")))
+        except Exception as error:
+            text = f"internal error: {type(error).__name__}: {error}; run again with --debug and report it"
+            _fail(text, debug=bool(kwargs.get("debug")))
+
+    return run
+
+
+def _fail(text: str, *, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    note(text)
+    raise typer.Exit(EXIT_ERROR)
+
+
+class Shown(Progress):
+    """Progress on standard error: a bar on a terminal, plain lines otherwise.
+
+    Parameters
+    ----------
+    bar : Bar or None
+        None: no bar.
+    quiet : bool
+        Print nothing but errors.
+    """
+
+    def __init__(self, bar: Bar | None, *, quiet: bool) -> None:
+        self._bar, self._quiet = bar, quiet
+        self._task: TaskID | None = None
+
+    def start(self, n_rows: int | None) -> None:
+        """Show a bar that ends at `n_rows`."""
+        if self._bar is not None:
+            self._task = self._bar.add_task("embedding", total=n_rows)
+
+    def advance(self, n_rows: int) -> None:
+        """Move the bar."""
+        if self._bar is not None and self._task is not None:
+            self._bar.advance(self._task, n_rows)
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        if self._quiet:
+            return
+        if self._bar is not None:
+            self._bar.console.print(f"plmsearch: {text}", markup=False, highlight=False, soft_wrap=True)
+        else:
+            note(text)
+
+
+@contextmanager
+def shown(*, quiet: bool) -> Iterator[Shown]:
+    """Show progress while the block runs."""
+    if quiet or not sys.stderr.isatty():
+        yield Shown(None, quiet=quiet)
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as Bar
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        """Rows a second."""
+
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:.1f}/s")
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn()
+    )  # fmt: skip
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield Shown(bar, quiet=quiet)

@@ -1,0 +1,74 @@
+"""``plmsearch embed``: one more space for a database, or an input to a NumPy archive."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from plmsearch.cli import options as o
+from plmsearch.cli.console import EXIT_LEFT_OUT, handles_errors, note, shown
+
+__all__ = ["embed"]
+
+
+@handles_errors
+def embed(
+    target: Annotated[
+        str, typer.Argument(metavar="DB|INPUT", help="A database directory, or sequences in a file or stdin.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="NumPy archive (.npz) to write, for an INPUT.")
+    ] = None,
+    model: o.Model = None,
+    layers: o.Layers = None,
+    pool: o.Pool = None,
+    id_col: o.IdCol = None,
+    seq_col: o.SeqCol = None,
+    on_invalid: o.OnInvalid = "error",
+    long: o.Long = None,
+    weights: o.Weights = None,
+    device: o.Device = "auto",
+    precision: o.Precision = "auto",
+    threads: o.Threads = None,
+    batch_tokens: o.BatchTokens = 4096,
+    lock_timeout: o.LockTimeout = 60.0,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Add embedding spaces to a database from its stored sequences, or embed an input to .npz.
+
+    For a DB, each layer becomes a space; interrupted, the same command continues. For an INPUT, ids
+    and one array per layer are written to --output.
+    """
+    from plmsearch.database import open_database
+    from plmsearch.formats.read import open_input
+    from plmsearch.ingest.embed_file import embed_inputs, write_npz
+    from plmsearch.ingest.report import AddOptions
+    from plmsearch.store.directory import is_database
+
+    request = o.space_request(model, layers, pool)
+    running = o.model_options(weights, device, precision, threads, batch_tokens)
+    policy = AddOptions(on_invalid, long=long)  # type: ignore[arg-type]
+    with ExitStack() as stack:
+        progress = stack.enter_context(shown(quiet=quiet))
+        if is_database(Path(target)):
+            if output is not None:
+                raise typer.BadParameter("--output is for an INPUT; a database keeps its own vectors")
+            db = stack.enter_context(
+                open_database(target, model_options=running, lock_timeout_s=lock_timeout)
+            )
+            report = db.embed(request, long=policy.long, progress=progress)
+            progress.say(f"{report.n_embedded} sequences embedded; spaces: {', '.join(report.spaces)}")
+            return
+        if output is None:
+            raise typer.BadParameter("give --output for an INPUT")
+        source = stack.enter_context(open_input(target, id_col=id_col, seq_col=seq_col))
+        embedded = embed_inputs([source], request, policy, running, progress)
+        write_npz(embedded, output)
+    for row in embedded.skipped:
+        note(f"left out: record {row.record_id!r} ({row.source}, record {row.row}): {row.reason}")
+    if embedded.skipped:
+        raise typer.Exit(EXIT_LEFT_OUT)

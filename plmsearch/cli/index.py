@@ -1,0 +1,111 @@
+"""``plmsearch index``: create a database, or add to it."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from plmsearch.cli import options as o
+from plmsearch.cli.console import EXIT_LEFT_OUT, handles_errors, note, shown
+
+if TYPE_CHECKING:
+    from plmsearch.ingest.report import AddReport
+
+__all__ = ["index"]
+
+
+@handles_errors
+def index(
+    database: Annotated[Path, typer.Argument(metavar="DB", help="Database directory; created if absent.")],
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="FASTA, CSV, TSV, Parquet or AIRR; - is stdin.")
+    ],
+    model: o.Model = None,
+    layers: o.Layers = None,
+    pool: o.Pool = None,
+    id_col: o.IdCol = None,
+    seq_col: o.SeqCol = None,
+    on_invalid: o.OnInvalid = "error",
+    on_duplicate: Annotated[
+        str,
+        typer.Option(
+            help="An id taken by a different record: rename (X_2, X_3...), error or skip.", metavar="POLICY"
+        ),
+    ] = "rename",
+    long: o.Long = None,
+    weights: o.Weights = None,
+    device: o.Device = "auto",
+    precision: o.Precision = "auto",
+    threads: o.Threads = None,
+    batch_tokens: o.BatchTokens = 4096,
+    lock_timeout: o.LockTimeout = 60.0,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Embed sequences and store them; safe to repeat, and to interrupt.
+
+    Without --model a new database looks at a sample of the input: antibodies get antiberty, other
+    proteins the largest ESM-2 whose weights are on this machine. All other columns of a table become
+    metadata. Exit code 3: some rows were left out, each named with its reason.
+    """
+    from plmsearch.database import open_database
+    from plmsearch.formats.read import open_input
+    from plmsearch.ingest.report import AddOptions
+
+    policy = AddOptions(on_invalid, on_duplicate, long)  # type: ignore[arg-type]
+    running = o.model_options(weights, device, precision, threads, batch_tokens)
+    with ExitStack() as stack:
+        db = stack.enter_context(
+            open_database(database, create=True, model_options=running, lock_timeout_s=lock_timeout)
+        )
+        files = [stack.enter_context(open_input(i, id_col=id_col, seq_col=seq_col)) for i in inputs]
+        progress = stack.enter_context(shown(quiet=quiet))
+        request = o.space_request(model, layers, pool)
+        report = db.add_inputs(files, request=request, options=policy, progress=progress)
+        n_records = len(db)
+    _print_report(report, n_records, quiet=quiet)
+    if report.n_skipped:
+        raise typer.Exit(EXIT_LEFT_OUT)
+
+
+def _print_report(report: AddReport, n_records: int, *, quiet: bool) -> None:
+    for row in report.skipped:
+        note(f"left out: record {row.record_id!r} ({row.source}, record {row.row}): {row.reason}")
+    if quiet:
+        return
+    note(
+        f"{report.n_rows} rows: {report.n_added} added, {report.n_renamed} renamed, "
+        f"{report.n_present} already present, {report.n_skipped} left out"
+    )
+    note(f"{report.n_embedded} new sequences embedded in {report.seconds:.1f} s ({', '.join(report.spaces)})")
+    for text in _remarks(report):
+        note(text)
+    note(f"the database now holds {n_records} records")
+
+
+def _remarks(report: AddReport) -> list[str]:
+    """What happened to sequences and columns on the way, in words."""
+    texts = {
+        "lowercase": "lower-case letters raised",
+        "gaps": "alignment gaps removed",
+        "stop": "the final * dropped",
+        "whitespace": "white space removed",
+        "masked": "invalid letters read as X",
+    }
+    remarks = [f"{n} rows: {texts[kind]}" for kind, n in sorted(report.changes.items())]
+    if report.n_windowed:
+        remarks.append(f"{report.n_windowed} sequences longer than the model reads: overlapping windows")
+    if report.n_truncated:
+        remarks.append(f"{report.n_truncated} sequences truncated to what the model reads")
+    if report.n_with_unknown:
+        remarks.append(
+            f"{report.n_unknown_residues} residues unknown to the model in {report.n_with_unknown} sequences"
+        )
+    remarks.extend(
+        f"column {name!r} widened from {before} to {after}"
+        for name, (before, after) in report.widened.items()
+    )
+    return remarks

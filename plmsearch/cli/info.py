@@ -1,0 +1,64 @@
+"""``plmsearch info``: what a database holds, and where it came from."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from plmsearch.cli import options as o
+from plmsearch.cli.console import handles_errors
+
+if TYPE_CHECKING:
+    from plmsearch.overview import Overview
+
+__all__ = ["info"]
+
+
+@handles_errors
+def info(
+    database: Annotated[
+        Path, typer.Argument(metavar="DB", envvar="PLMSEARCH_DB", help="Database directory.")
+    ],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    ledger: Annotated[
+        int | None,
+        typer.Option(help="Print what became of each input row of a run, as TSV.", metavar="RUN"),
+    ] = None,
+    debug: o.Debug = False,
+) -> None:
+    """Print records, spaces, columns and runs; with --ledger, the fate of every input row of a run."""
+    from plmsearch.database import open_database
+    from plmsearch.overview import LEDGER_COLUMNS, ledger_rows, overview
+
+    with open_database(database) as db:
+        if ledger is not None:
+            from plmsearch.formats.hits import write_hits
+
+            write_hits(ledger_rows(db, ledger), LEDGER_COLUMNS, "tsv", sys.stdout)
+            return
+        found = overview(db)
+    typer.echo(found.to_json() if json else _text(found))
+
+
+def _text(found: Overview) -> str:
+    lines = [
+        f"database    {found.path}  (format {found.format_version}, schema {found.schema}, "
+        f"generation {found.generation})",
+        f"records     {found.n_records:,}",
+        f"sequences   {found.n_sequences:,} distinct, {found.n_residues:,} residues",
+        f"size        {found.size_bytes / 1e6:,.1f} MB",
+    ]
+    for space in found.spaces:
+        state = "" if space.is_complete else "; NOT COMPLETE: continue with plmsearch embed"
+        default = " (default)" if space.is_default else ""
+        lines.append(f"space       {space.name}{default}: {space.n_vectors:,} vectors{state}")
+        lines.append(f"            {space.description}")
+    if found.columns:
+        lines.append("columns     " + ", ".join(f"{name} ({kind})" for name, kind in found.columns.items()))
+    for run in found.runs:
+        what = ", ".join(f"{i['name']}" for i in run.inputs) or "-"
+        lines.append(f"run {run.run_id:<8}{run.started[:19]}  {run.command}  {run.status}  {what}")
+    return "\n".join(lines)

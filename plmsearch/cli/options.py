@@ -1,0 +1,95 @@
+"""Options that several commands share, declared once so that they read the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from plmsearch.embedding.options import ModelOptions
+    from plmsearch.embedding.spec import SpaceRequest
+
+__all__ = [
+    "BatchTokens",
+    "Debug",
+    "Device",
+    "IdCol",
+    "Layers",
+    "LockTimeout",
+    "Long",
+    "Model",
+    "OnInvalid",
+    "Pool",
+    "Precision",
+    "Quiet",
+    "SeqCol",
+    "Threads",
+    "Weights",
+    "model_options",
+    "space_request",
+]
+
+Model = Annotated[
+    str | None,
+    typer.Option("-m", "--model", help="Model name (see: plmsearch models list)."),
+]
+Layers = Annotated[
+    str | None,
+    typer.Option(help="Layers: 6, 4,6,8, all, or -1 for the last.", metavar="LIST"),
+]
+Pool = Annotated[
+    str | None, typer.Option(help="Pooling over residues: mean (default), max or cls.", metavar="POOLING")
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(help="Weights file or directory.", envvar=None, metavar="PATH"),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda:0.")]
+Precision = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, envvar="PLMSEARCH_THREADS", help="CPU threads; all cores if left out.")
+]
+BatchTokens = Annotated[
+    int, typer.Option(min=1, help="Tokens of one forward pass, padding included. Raise it on a GPU.")
+]
+Long = Annotated[
+    str | None,
+    typer.Option(
+        help="Sequences above the model's length: window (default: overlapping windows, mean over "
+        "residues), truncate, skip or error.",
+        metavar="POLICY",
+    ),
+]
+OnInvalid = Annotated[
+    str,
+    typer.Option(
+        help="Letters that are no residue: error (stop), skip (leave the record out) or mask (read as X).",
+        metavar="POLICY",
+    ),
+]
+IdCol = Annotated[str | None, typer.Option(help="Column with the record ids of a table.", metavar="NAME")]
+SeqCol = Annotated[str | None, typer.Option(help="Column with the residues of a table.", metavar="NAME")]
+LockTimeout = Annotated[float, typer.Option(min=0, help="Seconds to wait for another writer.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Print a traceback with an error.")]
+
+
+def model_options(
+    weights: Path | None, device: str, precision: str, threads: int | None, batch_tokens: int
+) -> ModelOptions:
+    """Gather how a model is loaded and run."""
+    from plmsearch.embedding.options import ModelOptions
+
+    return ModelOptions(weights, device, precision, threads, batch_tokens)
+
+
+def space_request(model: str | None, layers: str | None, pool: str | None) -> SpaceRequest:
+    """Gather which space is asked for, refusing a pooling that does not exist."""
+    from plmsearch.embedding.spec import POOLINGS, SpaceRequest
+    from plmsearch.ingest.report import check_choice
+
+    if pool is not None:
+        check_choice("pool", pool, POOLINGS)
+    return SpaceRequest(model, layers, pool)  # type: ignore[arg-type]

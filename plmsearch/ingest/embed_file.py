@@ -1,0 +1,111 @@
+"""Embed an input straight into a NumPy archive, without a database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from plmsearch.embedding.embed import embed_sequences, plan_of
+from plmsearch.embedding.options import ModelOptions
+from plmsearch.embedding.spec import EmbeddingSpec, SpaceRequest
+from plmsearch.errors import InputError
+from plmsearch.formats.output import open_output
+from plmsearch.ingest.prepare import prepare
+from plmsearch.ingest.report import AddOptions, Progress, SkippedRow
+from plmsearch.ingest.scan import Input, scan
+from plmsearch.ingest.spaces import choose_new_spaces
+from plmsearch.types import Float2D, Int1D
+
+__all__ = ["EmbeddedInput", "embed_inputs", "write_npz"]
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedInput:
+    """Embeddings of an input, in memory.
+
+    Parameters
+    ----------
+    record_ids : list of str
+        Row order is input order; a repeated id stays repeated.
+    vectors : mapping of EmbeddingSpec to ndarray, dtype=float32, shape=(n, d)
+    n_windows : ndarray, dtype=int64, shape=(n,)
+    n_used : ndarray, dtype=int64, shape=(n,)
+        Residues that entered the vector.
+    n_unknown : ndarray, dtype=int64, shape=(n,)
+    skipped : list of SkippedRow
+    """
+
+    record_ids: list[str]
+    vectors: Mapping[EmbeddingSpec, Float2D]
+    n_windows: Int1D
+    n_used: Int1D
+    n_unknown: Int1D
+    skipped: list[SkippedRow]
+
+
+def embed_inputs(
+    inputs: Sequence[Input],
+    request: SpaceRequest,
+    options: AddOptions,
+    model_options: ModelOptions,
+    progress: Progress,
+) -> EmbeddedInput:
+    """Embed every record of inputs.
+
+    Memory grows with the input; a database does not have that limit.
+
+    Raises
+    ------
+    InputError
+        If a record cannot be used and the policy is to stop, or none is left.
+    """
+    seen = scan(inputs, options, {}, lambda _: {})
+    new = choose_new_spaces(request, options.long, seen.sample, model_options)
+    if new.choice:
+        progress.say(f"model {new.choice}")
+    max_residues = new.specs[0].max_residues
+    if options.long == "error":
+        seen.refuse_long(max_residues)
+    rows = [prepare(r, options, max_residues=max_residues) for one in inputs for r in one]
+    good = [p for p in rows if not p.reason]
+    if not good:
+        raise InputError("no row of the input holds a usable sequence", hint="see the rows left out")
+    progress.start(len(good))
+    plan = plan_of(new.specs, model_options.batch_tokens)
+    done = embed_sequences(new.embedder, [p.residues for p in good], plan, on_progress=progress.advance)
+    return EmbeddedInput(
+        record_ids=[p.record.record_id for p in good],
+        vectors={spec: done.vectors[spec.layer] for spec in new.specs},
+        n_windows=done.n_windows,
+        n_used=done.n_used,
+        n_unknown=done.n_unknown,
+        skipped=[p.skipped() for p in rows if p.reason],
+    )
+
+
+def write_npz(embedded: EmbeddedInput, path: str | Path) -> None:
+    """Write embeddings as a NumPy archive that loads without pickle.
+
+    Arrays: ``ids``, ``n_windows``, ``n_used``, ``n_unknown``; per layer L ``layer_L`` of shape (n, d)
+    and ``spec_L``, the space as JSON text.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written; no half file is left.
+    """
+    arrays: dict[str, Any] = {
+        "ids": np.array(embedded.record_ids, dtype=np.str_),
+        "n_windows": embedded.n_windows,
+        "n_used": embedded.n_used,
+        "n_unknown": embedded.n_unknown,
+    }
+    for spec, vectors in embedded.vectors.items():
+        arrays[f"layer_{spec.layer}"] = vectors
+        arrays[f"spec_{spec.layer}"] = np.array(spec.to_json(), dtype=np.str_)
+    with open_output(path) as out:
+        np.savez(out.buffer, **arrays)

@@ -1,0 +1,148 @@
+"""What a database holds and where it came from, gathered for people and programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from plmsearch.errors import ParameterError
+from plmsearch.reader import Reader
+from plmsearch.store.directory import FORMAT_VERSION, Layout
+from plmsearch.store.schema import HEAD
+
+__all__ = ["LEDGER_COLUMNS", "Overview", "RunOverview", "SpaceOverview", "ledger_rows", "overview"]
+
+LEDGER_COLUMNS = ("input", "row", "input_id", "outcome", "record_id", "reason", "notes")
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceOverview:
+    """One embedding space; `spec` is the whole of it."""
+
+    name: str
+    description: str
+    is_default: bool
+    is_complete: bool
+    n_vectors: int
+    spec: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RunOverview:
+    """One run: versions, parameters and summary as they were recorded."""
+
+    run_id: int
+    command: str
+    status: str
+    started: str
+    finished: str | None
+    inputs: list[dict[str, Any]]
+    versions: Mapping[str, str]
+    parameters: Mapping[str, Any]
+    summary: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What `plmsearch info` shows.
+
+    Parameters
+    ----------
+    path : str
+    format_version : int
+    schema : str
+    generation : int
+        Number of commits.
+    n_records, n_sequences, n_residues : int
+        Live records, their distinct sequences, and the residues of all stored sequences.
+    size_bytes : int
+        Of all files of the directory.
+    spaces : list of SpaceOverview
+    columns : mapping of str to str
+        Type of each metadata column.
+    runs : list of RunOverview
+    """
+
+    path: str
+    format_version: int
+    schema: str
+    generation: int
+    n_records: int
+    n_sequences: int
+    n_residues: int
+    size_bytes: int
+    spaces: list[SpaceOverview]
+    columns: Mapping[str, str]
+    runs: list[RunOverview]
+
+    def to_json(self) -> str:
+        """Return one JSON object, indented."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
+
+
+def overview(reader: Reader) -> Overview:
+    """Gather everything that `plmsearch info` shows."""
+    repository = reader.repository
+    return Overview(
+        path=str(reader.path),
+        format_version=FORMAT_VERSION,
+        schema=HEAD,
+        generation=repository.generation(),
+        n_records=repository.n_records(),
+        n_sequences=repository.n_sequences(),
+        n_residues=repository.n_residues(),
+        size_bytes=sum(p.stat().st_size for p in Layout(reader.path).root.rglob("*") if p.is_file()),
+        spaces=[
+            SpaceOverview(
+                name=s.spec.name,
+                description=s.spec.describe(),
+                is_default=s.is_default,
+                is_complete=s.is_complete,
+                n_vectors=s.n_vectors,
+                spec=asdict(s.spec),
+            )
+            for s in reader.spaces()
+        ],
+        columns=repository.metadata_columns(),
+        runs=[
+            RunOverview(
+                run_id=r.run_id,
+                command=r.command,
+                status=r.status,
+                started=r.started,
+                finished=r.finished,
+                inputs=repository.run_inputs(r.run_id),
+                versions=json.loads(r.versions),
+                parameters=json.loads(r.parameters),
+                summary=None if r.summary is None else json.loads(r.summary),
+            )
+            for r in repository.runs()
+        ],
+    )
+
+
+def ledger_rows(reader: Reader, run_id: int) -> Iterator[dict[str, object]]:
+    """Yield what became of each input row of a run, in input order.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such run.
+    """
+    repository = reader.repository
+    known = [r.run_id for r in repository.runs()]
+    if run_id not in known:
+        raise ParameterError("ledger", run_id, f"a run of the database: {', '.join(map(str, known))}")
+    names = {i["input"]: i["name"] for i in repository.run_inputs(run_id)}
+    for row, record_id in repository.ledger(run_id):
+        yield {
+            "input": names.get(row.input, str(row.input)),
+            "row": row.row,
+            "input_id": row.input_id,
+            "outcome": row.outcome,
+            "record_id": record_id,
+            "reason": row.reason,
+            "notes": row.notes,
+        }

@@ -1,0 +1,398 @@
+"""Everything that reads a database: spaces, records, vectors and search.
+
+A reader holds no transaction between calls and never writes. Vectors of different spaces are never
+compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from plmsearch.embedding.base import Embedder
+from plmsearch.embedding.embed import embed_sequences, plan_of
+from plmsearch.embedding.options import ModelOptions, load_for_space
+from plmsearch.embedding.spec import SpaceRequest
+from plmsearch.errors import EmbeddingError, ParameterError, RecordNotFound
+from plmsearch.index.planner import plan_index
+from plmsearch.ingest.prepare import prepare
+from plmsearch.ingest.report import AddOptions, SkippedRow
+from plmsearch.ingest.scan import Input
+from plmsearch.ingest.spaces import spaces_for
+from plmsearch.metadata import typed
+from plmsearch.search.hits import Hit, Query, SearchOptions, make_hits
+from plmsearch.sequences import SequenceRecord
+from plmsearch.store.directory import Layout, is_database
+from plmsearch.store.repository import Repository
+from plmsearch.store.rows import StoredRecord, StoredSegment, StoredSpace
+from plmsearch.store.session import open_reader
+from plmsearch.store.vector_files import VectorFiles
+from plmsearch.types import Float2D
+
+__all__ = ["Reader", "Record"]
+
+#: Queries embedded and searched together; bounds memory on a long input.
+_QUERIES_AT_ONCE = 512
+_MAX_SUGGESTIONS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A stored record.
+
+    Parameters
+    ----------
+    record_id : str
+    residues : str
+        Normalised.
+    description : str
+    metadata : mapping of str to (str, int, float or bool)
+        Typed by the database's columns; a null has no key.
+    sequence_hash : str
+        SHA-256 of `residues`, hexadecimal.
+    """
+
+    record_id: str
+    residues: str
+    description: str
+    metadata: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    sequence_hash: str = ""
+
+
+class Reader:
+    """A database directory, for reading.
+
+    Parameters
+    ----------
+    path : Path
+    model_options : ModelOptions
+        Where weights are and how models run.
+    """
+
+    def __init__(self, path: Path, model_options: ModelOptions) -> None:
+        self.path = path
+        self.model_options = model_options
+        self._repository: Repository | None = None
+        self._files = VectorFiles(Layout(path))
+        self._embedders: dict[tuple[str, str], Embedder] = {}
+        self._segments: dict[int, list[StoredSegment]] = {}
+        self._spaces: list[StoredSpace] = []
+        self._generation = -1
+
+    # --- Opening and closing ---------------------------------------------------------------------
+
+    @property
+    def repository(self) -> Repository:
+        """The catalog, open for reading."""
+        if self._repository is None:
+            self._repository = open_reader(self.path)
+        return self._repository
+
+    @property
+    def exists(self) -> bool:
+        """Whether the database has been created."""
+        return is_database(self.path)
+
+    def close(self) -> None:
+        """Close the catalog. The object can be used again and then opens it anew."""
+        if self._repository is not None:
+            self._repository.close()
+            self._repository = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        """Return the number of live records."""
+        return self.repository.n_records() if self.exists else 0
+
+    # --- Reading ---------------------------------------------------------------------------------
+
+    def spaces(self) -> list[StoredSpace]:
+        """Return the embedding spaces, the default first."""
+        self._refresh()
+        return self._spaces
+
+    def space(self, name: str | None = None, request: SpaceRequest | None = None) -> StoredSpace:
+        """Return the space of a name or a request, or the default.
+
+        Parameters
+        ----------
+        name : str, optional
+            Such as ``antiberty/6/whole/mean``.
+        request : SpaceRequest, optional
+            Looked at if there is no name; the first space that fits it.
+
+        Raises
+        ------
+        ParameterError
+            If there is no such space; lists those there are.
+        EmbeddingSpecMismatch
+            If no space fits the request.
+        EmbeddingError
+            If the space is not complete, or the database is empty.
+        """
+        spaces = self.spaces()
+        if not spaces:
+            raise EmbeddingError(f"{str(self.path)!r} holds no vectors yet", hint="add some: plmsearch index")
+        found = [s for s in spaces if name is None or s.spec.name == name]
+        if name is None and request is not None and request != SpaceRequest():
+            found = spaces_for(request, spaces, self.path)
+        if not found:
+            raise ParameterError("space", name, f"one of: {', '.join(s.spec.name for s in spaces)}")
+        if not found[0].is_complete:
+            spec = found[0].spec
+            raise EmbeddingError(
+                f"space {spec.name} is not complete: its making was interrupted",
+                hint=f"continue it with: plmsearch embed {self.path} --model {spec.model_id} "
+                f"--layers {spec.layer} --pool {spec.pooling}",
+            )
+        return found[0]
+
+    def get(self, record_ids: Sequence[str]) -> list[Record]:
+        """Return records by id, in the order asked.
+
+        Raises
+        ------
+        RecordNotFound
+            Naming every id that is not there, and near spellings.
+        """
+        types = self.repository.metadata_columns()
+        return [
+            Record(
+                record_id=r.record_id,
+                residues=r.residues,
+                description=r.description,
+                metadata={name: typed(text, types[name]) for name, text in r.metadata.items()},
+                sequence_hash=r.sequence_hash,
+            )
+            for r in self._stored(record_ids)
+        ]
+
+    def vectors(self, record_ids: Sequence[str], *, space: str | None = None) -> Float2D:
+        """Return the raw embeddings of records.
+
+        Parameters
+        ----------
+        record_ids : sequence of str
+        space : str, optional
+            Name of an embedding space; the default space if None.
+
+        Returns
+        -------
+        ndarray, dtype=float32, shape=(n, d)
+            Row order is the order asked. As pooled: not normalised.
+
+        Raises
+        ------
+        RecordNotFound
+        """
+        chosen = self.space(space)
+        sequence_ids = [r.sequence_id for r in self._stored(record_ids)]
+        if not sequence_ids:
+            return np.empty((0, chosen.spec.dim), dtype=np.float32)
+        places = self.repository.vector_places(chosen.space_id, set(sequence_ids))
+        return self._files.rows(self._segments_of(chosen), [places[i] for i in sequence_ids])
+
+    def _stored(self, record_ids: Sequence[str]) -> list[StoredRecord]:
+        found = self.repository.records_by_id(set(record_ids))
+        missing = [r for r in dict.fromkeys(record_ids) if r not in found]
+        if missing:
+            raise RecordNotFound(missing, self._suggestions(missing[:_MAX_SUGGESTIONS]))
+        return [found[r] for r in record_ids]
+
+    def _suggestions(self, record_ids: Sequence[str]) -> dict[str, str]:
+        near = {r: get_close_matches(r, self.repository.similar_ids(r), n=1) for r in record_ids}
+        return {r: names[0] for r, names in near.items() if names}
+
+    def _refresh(self) -> None:
+        """Forget what an older generation said."""
+        generation = self.repository.generation()
+        if generation != self._generation:
+            self._spaces = self.repository.spaces()
+            self._segments.clear()
+            self._generation = generation
+
+    def _segments_of(self, space: StoredSpace) -> list[StoredSegment]:
+        if space.space_id not in self._segments:
+            self._segments[space.space_id] = self.repository.segments(space.space_id)
+        return self._segments[space.space_id]
+
+    # --- Searching -------------------------------------------------------------------------------
+
+    def search(
+        self,
+        queries: Sequence[str | SequenceRecord] | Float2D,
+        k: int = 10,
+        *,
+        space: str | None = None,
+        options: SearchOptions | None = None,
+    ) -> list[list[Hit]]:
+        """Find the records nearest to each query.
+
+        Parameters
+        ----------
+        queries : sequence of str, sequence of SequenceRecord, or ndarray, dtype=float32, shape=(n, d)
+            Residues, records, or vectors of the space. Strings and vectors are called ``query_1``,
+            ``query_2``...
+        k : int
+            Most hits per query, at least 1.
+        space : str, optional
+            Name of an embedding space; the default space if None.
+        options : SearchOptions, optional
+            More wishes; its `k` is replaced by `k`.
+
+        Returns
+        -------
+        list of list of Hit
+            In query order; each sorted by (-score, insertion order), ranked from 1. Fewer than k
+            where fewer exist, never padding.
+
+        Raises
+        ------
+        ParameterError
+            If k < 1.
+        InputError
+            If a query is no protein sequence.
+        EmbeddingSpecMismatch
+            If the weights at hand are not those of the space.
+        """
+        chosen = self.space(space)
+        wishes = SearchOptions(**{**asdict(options or SearchOptions()), "k": k})
+        if isinstance(queries, np.ndarray):
+            names = [Query(f"query_{n}") for n in range(1, len(queries) + 1)]
+            return self.search_vectors(names, queries, chosen, wishes)
+        records = [
+            q if isinstance(q, SequenceRecord) else SequenceRecord(f"query_{n}", q)
+            for n, q in enumerate(queries, start=1)
+        ]
+        return [hits for _, hits in self.search_records(records, chosen, wishes)]
+
+    def search_records(
+        self,
+        records: Iterable[SequenceRecord],
+        space: StoredSpace,
+        options: SearchOptions,
+        *,
+        policy: AddOptions | None = None,
+        on_skip: Callable[[SkippedRow], None] | None = None,
+    ) -> Iterator[tuple[Query, list[Hit]]]:
+        """Embed and search records block by block, in order.
+
+        Parameters
+        ----------
+        records : iterable of SequenceRecord
+        space : StoredSpace
+        options : SearchOptions
+        policy : AddOptions, optional
+            What to do with invalid letters and long sequences.
+        on_skip : callable, optional
+            Called with each record that the policy leaves out.
+
+        Yields
+        ------
+        query : Query
+        hits : list of Hit
+        """
+        rules = policy or AddOptions()
+        remaining = iter(records)
+        while part := list(islice(remaining, _QUERIES_AT_ONCE)):
+            prepared = []
+            for row in (prepare(r, rules, max_residues=space.spec.max_residues) for r in part):
+                if not row.reason:
+                    prepared.append(row)
+                elif on_skip is not None:
+                    on_skip(row.skipped())
+            if not prepared:
+                continue
+            queries = [Query(p.record.record_id, p.hash_hex, p.residues) for p in prepared]
+            vectors = self.embed_queries([p.residues for p in prepared], space)
+            yield from zip(queries, self.search_vectors(queries, vectors, space, options), strict=True)
+
+    def search_inputs(
+        self,
+        inputs: Sequence[Input],
+        space: StoredSpace,
+        options: SearchOptions,
+        *,
+        policy: AddOptions,
+        on_skip: Callable[[SkippedRow], None],
+    ) -> Iterator[tuple[Query, list[Hit]]]:
+        """Search with every record of inputs; each is validated whole before the first forward pass.
+
+        Takes and yields what `search_records` does.
+        """
+        for one in inputs:
+            for record in one:
+                prepare(record, policy, max_residues=space.spec.max_residues)
+        for one in inputs:
+            yield from self.search_records(one, space, options, policy=policy, on_skip=on_skip)
+
+    def search_stored(
+        self, record_ids: Sequence[str], space: StoredSpace, options: SearchOptions
+    ) -> Iterator[tuple[Query, list[Hit]]]:
+        """Search with the stored vectors of records; no model is loaded.
+
+        Raises
+        ------
+        RecordNotFound
+        """
+        queries = [Query(r.record_id, r.sequence_hash, r.residues) for r in self._stored(record_ids)]
+        vectors = self.vectors(record_ids, space=space.spec.name)
+        yield from zip(queries, self.search_vectors(queries, vectors, space, options), strict=True)
+
+    def search_vectors(
+        self, queries: Sequence[Query], vectors: Float2D, space: StoredSpace, options: SearchOptions
+    ) -> list[list[Hit]]:
+        """Search with vectors of the space.
+
+        Parameters
+        ----------
+        queries : sequence of Query
+        vectors : ndarray, dtype=float32, shape=(n, d)
+            One per query, any length.
+        space : StoredSpace
+        options : SearchOptions
+        """
+        if options.k < 1:
+            raise ParameterError("k", options.k, "at least 1")
+        self._refresh()
+        blocks = self._files.unit_blocks(self._segments_of(space))
+        index = plan_index(blocks, space.spec.dim, len(queries))
+        # One more: the query's own record or sequence may have to be left out.
+        n_wanted = options.k + int(options.exclude_self or options.exclude_identical)
+        found = index.search(vectors, n_wanted)
+        records = self.repository.records_of_sequences(set(found.ids.ravel().tolist()))
+        return [
+            make_hits(query, found.scores[row], found.ids[row], records, options)
+            for row, query in enumerate(queries)
+        ]
+
+    def embed_queries(self, residues: Sequence[str], space: StoredSpace) -> Float2D:
+        """Embed normalised sequences in the space of the database.
+
+        Returns
+        -------
+        ndarray, dtype=float32, shape=(n, d)
+        """
+        embedder = self._embedder(space)
+        plan = plan_of([space.spec], self.model_options.batch_tokens)
+        return embed_sequences(embedder, residues, plan).vectors[space.spec.layer]
+
+    def _embedder(self, space: StoredSpace) -> Embedder:
+        key = (space.spec.model_id, space.spec.weights_digest)
+        if key not in self._embedders:
+            self._embedders[key] = load_for_space(space.spec, self.model_options, str(self.path))
+        return self._embedders[key]

@@ -1,0 +1,133 @@
+"""Which columns of a hit are written, and their values.
+
+Columns are fixed: a column that was chosen is written for every hit, empty where there is nothing to
+say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from plmsearch.errors import ParameterError
+from plmsearch.metadata import typed
+from plmsearch.search.hits import Hit, Query
+
+__all__ = ["HIT_COLUMNS", "choose_columns", "column_types", "header", "hit_rows"]
+
+#: Columns every hit has, by name; those of MMseqs2 keep its spelling.
+HIT_COLUMNS: Mapping[str, Callable[[Query, Hit], object]] = {
+    "query": lambda _, h: h.query,
+    "target": lambda _, h: h.target,
+    "rank": lambda _, h: h.rank,
+    "score": lambda _, h: h.score,
+    "emb_pvalue": lambda _, h: h.emb_pvalue,
+    "emb_evalue": lambda _, h: h.emb_evalue,
+    "description": lambda _, h: h.description,
+    "qlen": lambda q, _: len(q.residues) or None,
+    "tlen": lambda _, h: len(h.residues),
+    "qseq": lambda q, _: q.residues or None,
+    "tseq": lambda _, h: h.residues,
+}
+
+_META = "meta."
+_PYTHON_TYPES = {"bool": bool, "int": int, "float": float, "text": str}
+
+
+def choose_columns(chosen: str, metadata: Mapping[str, str]) -> list[str]:
+    """Resolve a ``--format-output`` value.
+
+    Parameters
+    ----------
+    chosen : str
+        Names, comma-separated. A name is a hit column or else a metadata column; ``meta.NAME`` is
+        the metadata column in any case, ``meta.*`` all of them.
+    metadata : mapping of str to str
+        Type of each metadata column.
+
+    Returns
+    -------
+    list of str
+        Hit columns by name, metadata columns as ``meta.NAME``.
+
+    Raises
+    ------
+    ParameterError
+        Naming the column that is not there, and the nearest spelling.
+
+    Examples
+    --------
+    >>> choose_columns("query,target,v_call", {"v_call": "text"})
+    ['query', 'target', 'meta.v_call']
+    """
+    columns: list[str] = []
+    for name in chosen.split(","):
+        bare = name.removeprefix(_META)
+        if name == _META + "*":
+            columns.extend(_META + m for m in metadata)
+        elif name in HIT_COLUMNS:
+            columns.append(name)
+        elif bare in metadata:
+            columns.append(_META + bare)
+        else:
+            known = [*HIT_COLUMNS, *metadata]
+            near = get_close_matches(bare, known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ParameterError("format-output column", name, f"{hint}one of: {', '.join(known)}")
+    return columns
+
+
+def column_types(columns: Sequence[str], metadata: Mapping[str, str]) -> dict[str, type]:
+    """Return the Python type of each metadata column that was chosen."""
+    return {
+        _shown_name(c): _PYTHON_TYPES[metadata[c.removeprefix(_META)]] for c in columns if c.startswith(_META)
+    }
+
+
+def _shown_name(column: str) -> str:
+    """A metadata column is headed by its own name, unless a hit column has it."""
+    bare = column.removeprefix(_META)
+    return column if bare in HIT_COLUMNS else bare
+
+
+def header(columns: Sequence[str]) -> list[str]:
+    """Return the names that head the columns."""
+    return [c if c in HIT_COLUMNS else _shown_name(c) for c in columns]
+
+
+def hit_rows(
+    results: Iterable[tuple[Query, Sequence[Hit]]],
+    columns: Sequence[str],
+    metadata: Mapping[str, str],
+    *,
+    as_types: bool,
+) -> Iterator[dict[str, Any]]:
+    """Yield one row per hit, in order.
+
+    Parameters
+    ----------
+    results : iterable of (Query, sequence of Hit)
+    columns : sequence of str
+        What `choose_columns` returned.
+    metadata : mapping of str to str
+        Type of each metadata column.
+    as_types : bool
+        Hand out metadata as typed values, not as the text that was read.
+    """
+    names = list(zip(header(columns), columns, strict=True))
+    for query, hits in results:
+        for hit in hits:
+            # FASTA output needs these three whatever was chosen.
+            row: dict[str, Any] = {"target": hit.target, "description": hit.description, "tseq": hit.residues}
+            for name, column in names:
+                row[name] = _value(query, hit, column, metadata, as_types)
+            yield row
+
+
+def _value(query: Query, hit: Hit, column: str, metadata: Mapping[str, str], as_types: bool) -> object:
+    if column in HIT_COLUMNS:
+        return HIT_COLUMNS[column](query, hit)
+    name = column.removeprefix(_META)
+    text = hit.metadata.get(name)
+    return typed(text, metadata[name]) if as_types and text is not None else text

@@ -1,0 +1,246 @@
+import csv
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from plmsearch.numbering import (
+    REGIONS,
+    ImmunumNumberer,
+    is_antibody,
+    is_t_cell_receptor,
+)
+
+DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+
+# Trastuzumab (Carter et al. 1992, doi:10.1073/pnas.89.10.4285), with the IMGT regions of each chain.
+HEAVY = (
+    "EVQLVESGGGLVQPGGSLRLSCAASGFNIKDTYIHWVRQAPGKGLEWVARIYPTNGYTRYADSVKGRFTISADTSKNTAYLQMNSLRAEDTAVYYC"
+    "SRWGGDGFYAMDYWGQGTLVTVSS"
+)
+KAPPA = (
+    "DIQMTQSPSSLSASVGDRVTITCRASQDVNTAVAWYQQKPGKAPKLLIYSASFLYSGVPSRFSGSRSGTDFTLTISSLQPEDFATYYCQQHYTTPPTFGQGTKVEIK"
+)
+HEAVY_REGIONS = (
+    "EVQLVESGGGLVQPGGSLRLSCAAS",
+    "GFNIKDTY",
+    "IHWVRQAPGKGLEWVAR",
+    "IYPTNGYT",
+    "RYADSVKGRFTISADTSKNTAYLQMNSLRAEDTAVYYC",
+    "SRWGGDGFYAMDY",
+    "WGQGTLVTVSS",
+)
+LAMBDA = (
+    "QSALTQPASVSGSPGQSITISCTGTSSDVGGYNYVSWYQQHPGKAPKLMIYEVSNRPSGVSNRFSGSKSGNTASLTISGLQAEDEADYYC"
+    "SSYTSSSTLVFGGGTKLTVL"
+)
+# The V and J of a human TRBV20-1 chain: a variable domain by every rule, but no antibody.
+TRB = (
+    "GAVVSQHPSWVICKSGTSVKIECRSLDFQATTMFWYRQFPKQSLMLMATSNEGSKATYEQGVEKDKFLINHASLTLSTLTVTSAHPEDSSFYIC"
+    "SARDRTGNTIYFGEGSWLTVV"
+)
+UBIQUITIN = "MQIFVKTLTGKTITLEVEPSDTIENVKAKIQDKEGIPPDQQRLIFAGKQLEDGRTLSDYNIQKESTLHLVLRLRGG"
+LINKER = "GGGGSGGGGSGGGGS"
+
+NUMBERER = ImmunumNumberer()
+
+
+def assert_well_formed(residues, domains):
+    at = 0
+    for domain in domains:
+        assert at <= domain.start < domain.end <= len(residues)
+        assert tuple(domain.regions) == REGIONS
+        assert "".join(domain.regions.values()) == residues[domain.start : domain.end]
+        assert domain.regions["cdr3"]
+        assert domain.regions["fwr3"][-1].upper() == "C"
+        assert domain.regions["fwr4"][0].upper() in "WF"
+        assert 0 <= domain.confidence <= 1
+        at = domain.end
+
+
+# --- Domains -------------------------------------------------------------------------------------
+
+
+def test_a_heavy_chain_is_cut_into_its_imgt_regions():
+    (domain,) = NUMBERER.domains(HEAVY)
+    assert (domain.locus, domain.start, domain.end) == ("IGH", 0, len(HEAVY))
+    assert tuple(domain.regions.values()) == HEAVY_REGIONS
+
+
+@pytest.mark.parametrize(
+    ("residues", "locus", "cdr3"), [(KAPPA, "IGK", "QQHYTTPPT"), (LAMBDA, "IGL", "SSYTSSSTLV")]
+)
+def test_light_chains_are_told_apart(residues, locus, cdr3):
+    (domain,) = NUMBERER.domains(residues)
+    assert (domain.locus, domain.regions["cdr3"]) == (locus, cdr3)
+    assert_well_formed(residues, [domain])
+
+
+def test_a_single_chain_fv_has_two_domains_in_order_of_place():
+    residues = KAPPA + LINKER + HEAVY + "HHHHHH"
+    domains = NUMBERER.domains(residues)
+    assert [d.locus for d in domains] == ["IGK", "IGH"]
+    assert (domains[0].start, domains[0].end) == (0, len(KAPPA))
+    assert (domains[1].start, domains[1].end) == (len(KAPPA + LINKER), len(KAPPA + LINKER + HEAVY))
+    assert_well_formed(residues, domains)
+
+
+def test_lower_case_is_read_and_given_back_as_it_came():
+    (domain,) = NUMBERER.domains(HEAVY.lower())
+    assert tuple(domain.regions.values()) == tuple(region.lower() for region in HEAVY_REGIONS)
+
+
+@pytest.mark.parametrize("letter", "XBZUOJ*?-é\0 1")
+def test_any_character_inside_a_domain_is_read_as_an_unknown_residue(letter):
+    residues = HEAVY[:12] + letter + HEAVY[13:]
+    (domain,) = NUMBERER.domains(residues)
+    assert (domain.start, domain.end) == (0, len(residues))
+    assert domain.regions["fwr1"] == residues[:25]
+
+
+@pytest.mark.parametrize("n", [9_000, 9_400, 9_600, 9_990, 10_000, 19_100, 25_000])
+def test_a_domain_is_found_once_wherever_it_is_in_a_very_long_chain(n):
+    residues = "GS" * (n // 2) + HEAVY + "GS" * 500 + KAPPA
+    domains = NUMBERER.domains(residues)
+    assert [d.locus for d in domains] == ["IGH", "IGK"]
+    assert tuple(domains[0].regions.values()) == HEAVY_REGIONS
+    assert domains[1].end == len(residues)
+
+
+# --- What counts ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "residues"),
+    [
+        ("C104", HEAVY.replace("YYCSR", "YYYSR")),
+        ("W118", HEAVY.replace("DYWGQG", "DYGGQG")),
+        ("the J gene", HEAVY[: HEAVY.index("WGQG")]),
+        ("the CDR3 and what follows", HEAVY[: HEAVY.index("SRWGG")]),
+    ],
+)
+def test_a_domain_without_an_anchor_of_the_cdr3_does_not_count(name, residues):
+    assert NUMBERER.domains(residues) == ()
+
+
+def test_a_chain_without_its_first_residues_still_counts():
+    (domain,) = NUMBERER.domains(HEAVY[20:])
+    assert "".join(domain.regions.values()) == HEAVY[20:]
+    assert domain.regions["cdr3"] == HEAVY_REGIONS[5]
+
+
+def test_a_t_cell_receptor_is_a_domain_but_no_antibody():
+    (domain,) = NUMBERER.domains(TRB)
+    assert (domain.locus, domain.regions["cdr3"]) == ("TRB", "SARDRTGNTIY")
+    assert NUMBERER.domains(TRB, ("IG",)) == ()
+    assert is_t_cell_receptor(TRB)
+    assert not is_antibody(TRB)
+
+
+def test_an_antibody_is_never_called_a_t_cell_receptor():
+    assert [d.locus for d in NUMBERER.domains(HEAVY, ("IG", "TR"))] == ["IGH"]
+    assert not any(map(is_t_cell_receptor, (HEAVY, KAPPA, LAMBDA)))
+
+
+@pytest.mark.parametrize("residues", ["", "C", "EVQL", "X" * 500, "ACGT" * 100, UBIQUITIN, UBIQUITIN * 200])
+def test_other_proteins_and_odd_lengths_have_no_domain(residues):
+    assert NUMBERER.domains(residues) == ()
+    assert not is_antibody(residues)
+
+
+def test_another_numberer_can_be_put_in():
+    class Nothing:
+        def domains(self, residues, receptors=("IG", "TR")):
+            return ()
+
+        def describe(self):
+            return "nothing"
+
+    assert is_antibody(HEAVY)
+    assert not is_antibody(HEAVY, Nothing())
+
+
+def test_region_bounds_are_those_of_the_tool():
+    immunum = pytest.importorskip("immunum")
+    from plmsearch import numbering
+
+    bounds = immunum.regions_for("imgt", "H").values()
+    assert numbering._REGION_ENDS == tuple(end for _, end in bounds)
+
+
+def test_the_description_names_scheme_tool_and_version():
+    immunum = pytest.importorskip("immunum")
+    assert NUMBERER.describe() == f"IMGT immunum {immunum.__version__}"
+
+
+# --- Properties ----------------------------------------------------------------------------------
+
+LETTERS = "ACDEFGHIKLMNPQRSTVWYXBZUOJ*-"
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from([HEAVY, KAPPA, LAMBDA, TRB, HEAVY + LINKER + KAPPA]),
+    st.lists(
+        st.tuples(st.integers(0, 260), st.integers(0, 8), st.text(LETTERS, max_size=12)), max_size=6
+    ),
+    st.text(max_size=30),
+)
+def test_regions_join_to_the_domain_whatever_became_of_the_chain(chain, edits, tail):
+    for at, n_removed, inserted in edits:
+        chain = chain[:at] + inserted + chain[at + n_removed :]
+    assert_well_formed(chain + tail, NUMBERER.domains(chain + tail))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(alphabet=LETTERS, max_size=150), st.text(alphabet=LETTERS, max_size=40))
+def test_a_domain_is_found_between_any_flanks(before, after):
+    residues = before + HEAVY + after
+    domains = NUMBERER.domains(residues)
+    assert_well_formed(residues, domains)
+    assert HEAVY_REGIONS[5] in [d.regions["cdr3"] for d in domains]
+
+
+# --- Real data -----------------------------------------------------------------------------------
+
+
+def read_column(column, n):
+    path = DATA / "antibodies" / "sars2_paired.tsv"
+    if not path.exists():
+        pytest.skip(f"the antibody set {path} is not on this machine")
+    with path.open(encoding="utf-8", newline="") as handle:
+        distinct = sorted({row[column] for row in csv.DictReader(handle, delimiter="\t")})
+    return random.Random(0).sample(distinct, n)
+
+
+def read_proteins(name):
+    path = DATA / "proteins" / name
+    if not path.exists():
+        pytest.skip(f"the protein set {path} is not on this machine")
+    entries = path.read_text("utf-8").split(">")[1:]
+    return ["".join(entry.split("\n")[1:]) for entry in entries]
+
+
+@pytest.mark.parametrize(
+    ("column", "loci", "j_motif"),
+    [("VH", {"IGH"}, ("WGQG", "WGKG", "WGRG")), ("VL", {"IGK", "IGL"}, ("FGQG", "FGGG", "FGTG"))],
+)
+def test_real_chains_with_a_whole_j_gene_are_recognised(column, loci, j_motif):
+    # Of all 5,412 heavy and 5,192 light chains 97.5% and 97.3% are recognised. Nearly all the others
+    # end before position 118; among those with the motif at 118-121 at most 1 in 500 is missed.
+    chains = read_column(column, 1000)
+    found = {residues: NUMBERER.domains(residues, ("IG",)) for residues in chains}
+    whole = [residues for residues in chains if any(motif in residues[-13:] for motif in j_motif)]
+    assert len(whole) > 900
+    assert sum(bool(found[residues]) for residues in whole) >= 0.998 * len(whole)
+    assert sum(map(bool, found.values())) >= 0.96 * len(chains)
+    assert {d.locus for domains in found.values() for d in domains} == loci
+    for residues, domains in found.items():
+        assert_well_formed(residues, domains)
+
+
+@pytest.mark.parametrize("name", ["scope40_dev_small.fasta", "pfam_max50.fasta"])
+def test_no_protein_of_scope_or_pfam_counts_as_an_antibody(name):
+    assert [residues for residues in read_proteins(name) if is_antibody(residues)] == []
