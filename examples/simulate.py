@@ -38,7 +38,7 @@ LIGHT = {
     "IGL": [family for family in PAIRED if family % 10 in (3, 7)],
 }
 
-# Six divisions at 0.6% per base: a median of 13 mutations per heavy chain, as in memory B cells.
+# Six divisions at 0.6% per base: a median of 11 mutations per heavy chain outside the N regions.
 LINEAGE = {"max_generations": 6, "rate": 0.006, "lambda_base": 2.0, "n_max": 200, "n_sample": 40}
 
 COLUMNS = (
@@ -93,7 +93,9 @@ def families(locus: str, sizes: Sequence[int], rng: random.Random) -> list[list[
             clones.setdefault(record["clone_id"], {}).setdefault(residues, renamed)
     drawn: list[list[dict[str, Any]]] = []
     for size in sizes:
-        clone = next(clone for clone, members in clones.items() if len(members) >= size)
+        clone = next((clone for clone, members in clones.items() if len(members) >= size), None)
+        if clone is None:
+            raise SystemExit(f"no {locus} lineage left with {size} sound members: draw more of them")
         members = clones.pop(clone)
         drawn.append([members[residues] for residues in rng.sample(sorted(members), size)])
     return drawn
@@ -241,6 +243,10 @@ def cigar(record: Mapping[str, Any], segment: str) -> str:
 
 
 def main(directory: Path) -> None:
+    if GenAIRR.__version__ != GENAIRR_VERSION:
+        print(
+            f"GenAIRR is {GenAIRR.__version__}, the committed files are of {GENAIRR_VERSION}", file=sys.stderr
+        )
     heavy, light, queries = simulate(SEED)
     write_fasta(directory / "heavy.fasta", heavy)
     write_fasta(directory / "light.fasta", light)

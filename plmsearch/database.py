@@ -22,7 +22,7 @@ from plmsearch.ingest.scan import Input, RecordList, Scan, scan
 from plmsearch.ingest.spaces import NewSpaces, check_request, choose_new_spaces, load_specs
 from plmsearch.reader import Reader, Record
 from plmsearch.sequences import SequenceRecord
-from plmsearch.store.directory import Layout, is_database
+from plmsearch.store.directory import Layout
 from plmsearch.store.lock import DEFAULT_LOCK_TIMEOUT_S
 from plmsearch.store.repository import Repository
 from plmsearch.store.rows import StoredSpace
@@ -45,7 +45,7 @@ def open_database(
     path : str or Path
         The database directory.
     create : bool
-        Allow that there is none yet; the first `Database.add` makes it.
+        Open for adding, and allow that there is none yet: the first `Database.add` makes it.
     model_options : ModelOptions, optional
         Where weights are and how models run.
     lock_timeout_s : float
@@ -60,6 +60,8 @@ def open_database(
     ------
     DatabaseNotFound, NotADatabase, SchemaOutdatedError, SchemaTooNewError
         If there is no database that can be read here.
+    DatabaseNotWritable
+        If it is opened for adding and the user may not write.
 
     Examples
     --------
@@ -73,14 +75,11 @@ def open_database(
     (2, 'a')
     """
     database = Database(Path(path), model_options or ModelOptions(), lock_timeout_s)
-    if not (create and not Path(path).exists()) and not (create and _is_unfinished(Path(path))):
-        database.repository  # noqa: B018 - opens it, and raises what is wrong
+    if create:
+        Layout(database.path).refuse_unusable()
+    if database.exists or not create:
+        database.connect()
     return database
-
-
-def _is_unfinished(path: Path) -> bool:
-    """Tell whether a directory is empty, or is where a database was about to be made."""
-    return path.is_dir() and not is_database(path)
 
 
 def _as_record(given: SequenceRecord | tuple[str, str]) -> SequenceRecord:

@@ -88,12 +88,21 @@ class Reader:
 
     # --- Opening and closing ---------------------------------------------------------------------
 
-    @property
-    def repository(self) -> Repository:
-        """The catalog, open for reading."""
+    def connect(self) -> Repository:
+        """Open the catalog for reading, unless it is open.
+
+        Raises
+        ------
+        DatabaseNotFound, NotADatabase, SchemaOutdatedError, SchemaTooNewError, StorageError
+        """
         if self._repository is None:
             self._repository = open_reader(self.path)
         return self._repository
+
+    @property
+    def repository(self) -> Repository:
+        """The catalog, open for reading."""
+        return self.connect()
 
     @property
     def exists(self) -> bool:

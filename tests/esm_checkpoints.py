@@ -1,11 +1,13 @@
 """Tiny random ESM checkpoints, written in the formats of fair-esm and of Hugging Face."""
 
+import json
 import re
 from argparse import Namespace
 from pathlib import Path
 
 import esm
 import torch
+from safetensors.torch import save_file
 
 _HF_OUTSIDE = (
     ("embed_tokens.", "embeddings.word_embeddings."),
@@ -81,6 +83,28 @@ def hf_tensors(checkpoint: Path) -> dict[str, torch.Tensor]:
         if not bare.startswith("lm_head."):
             renamed[_hf_name(bare)] = tensor.float().clone()
     return renamed
+
+
+def write_hf(directory: Path, esm2: Path) -> Path:
+    """An ESM-2 file as transformers would save it."""
+    cfg, tensors = read(esm2)["cfg"]["model"], hf_tensors(esm2)
+    config = {
+        "model_type": "esm",
+        "position_embedding_type": "rotary",
+        "num_hidden_layers": cfg.encoder_layers,
+        "hidden_size": cfg.encoder_embed_dim,
+        "num_attention_heads": cfg.encoder_attention_heads,
+        "intermediate_size": 4 * cfg.encoder_embed_dim,
+        "max_position_embeddings": 1026,
+        "layer_norm_eps": 1e-5,
+        "pad_token_id": 1,
+        "vocab_size": 33,
+        "token_dropout": cfg.token_dropout,
+    }
+    directory.mkdir()
+    (directory / "config.json").write_text(json.dumps(config))
+    save_file({f"esm.{name}": tensor for name, tensor in tensors.items()}, directory / "model.safetensors")
+    return directory
 
 
 def _hf_name(name: str) -> str:

@@ -280,6 +280,10 @@ def read_checkpoint(path: Path) -> EsmCheckpoint:
 
 def _read_file(path: Path) -> dict[str, Any]:
     try:
+        path.open("rb").close()
+    except OSError as exc:
+        raise WeightsError(path, f"cannot be read: {exc.strerror or exc}") from exc
+    try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             # Mapped, an optimiser's state beside the weights (5 GB in ESM-1b) is not read at all.
             data = torch.load(str(path), map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
@@ -294,8 +298,6 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 
 def _refuse_file(path: Path, exc: Exception) -> NoReturn:
-    if isinstance(exc, OSError) and exc.strerror:
-        raise WeightsError(path, f"cannot be read: {exc.strerror}") from exc
     unsafe = re.search(r"Unsupported (?:global|class|operand)[^\n]*?: (?:GLOBAL )?(\S+)", str(exc))
     if unsafe:
         raise WeightsError(

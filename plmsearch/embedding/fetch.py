@@ -135,8 +135,8 @@ def fetch(
         )
         download = Download(name, url, part, otherwise, progress)
         download.run()
-        _finish(part, final, expected)
         download.version_file.unlink(missing_ok=True)
+        _finish(part, final, expected)
     return final
 
 

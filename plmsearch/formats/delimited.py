@@ -77,8 +77,10 @@ class DelimitedTable:
             lines = _decoded(handle, self.source)
             rows = _parsed(lines, self.delimiter, self.source)
             next(rows, None)
-            for line, cells in rows:
-                self._check(line, cells)
+            n_columns = len(self.columns)
+            for line, n_lines, cells in rows:
+                if len(cells) != n_columns or n_lines > 1:
+                    self._check(line, cells)
                 yield line, [cell or None for cell in cells]
 
     def _check(self, line: int, cells: list[str]) -> None:
@@ -154,7 +156,7 @@ def _header(path: str | Path, source: str, delimiter: str) -> list[str]:
     """Return the cells of the first row, or none if the delimiter does not fit it."""
     with closing(open_binary(path, source)) as handle:
         try:
-            return next(_parsed(_decoded(handle, source), delimiter, source), (0, []))[1]
+            return next(_parsed(_decoded(handle, source), delimiter, source), (0, 0, []))[2]
         except TableFormatError:
             return []
 
@@ -178,15 +180,15 @@ def _decoded(handle: Iterable[bytes], source: str) -> Iterator[str]:
         yield line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
 
 
-def _parsed(lines: Iterator[str], delimiter: str, source: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield line number and cells of every row that is not blank."""
+def _parsed(lines: Iterator[str], delimiter: str, source: str) -> Iterator[tuple[int, int, list[str]]]:
+    """Yield first line, number of lines and cells of every row that is not blank."""
     csv.field_size_limit(max(csv.field_size_limit(), MAX_CELL))
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     first = 1
     try:
         for cells in reader:
             if cells:
-                yield first, cells
+                yield first, reader.line_num + 1 - first, cells
             first = reader.line_num + 1
     except csv.Error as exc:
         raise TableFormatError(

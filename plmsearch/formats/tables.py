@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +26,7 @@ __all__ = [
     "ID_COLUMNS",
     "SEQUENCE_COLUMNS",
     "Table",
+    "check_kinds",
     "choose_columns",
     "open_table",
     "read_table",
@@ -38,7 +38,7 @@ __all__ = [
 ID_COLUMNS = ("id", "name", "record_id", "sequence_id", "accession", "entry")
 SEQUENCE_COLUMNS = ("sequence", "seq", "aa_sequence", "sequence_aa", "protein_sequence")
 
-_MISSING = frozenset(("na", "nan", "none", "null", "n/a"))
+_MISSING = frozenset(("", "na", "nan", "none", "null", "n/a"))
 _MAX_LISTED = 40
 
 
@@ -182,31 +182,29 @@ def _listed(columns: Sequence[str]) -> str:
     return ", ".join(map(repr, columns[:_MAX_LISTED])) + more
 
 
-@dataclass(frozen=True, slots=True)
 class _Layout:
     """Places of the columns a record is made of."""
 
-    record_id: int
-    sequences: tuple[int, ...]
-    description: int | None
-    names: tuple[str, ...]
+    def __init__(self, columns: tuple[str, ...], id_column: str, seq_columns: Sequence[str]) -> None:
+        self.record_id = columns.index(id_column)
+        self.sequences = tuple(columns.index(name) for name in seq_columns)
+        described = "description" in columns and "description" not in (id_column, *seq_columns)
+        self.description = columns.index("description") if described else None
+        self.metadata = {chosen: self._others(columns, chosen) for chosen in (None, *self.sequences)}
+
+    def _others(self, columns: tuple[str, ...], chosen: int | None) -> list[tuple[int, str]]:
+        """Return what is metadata in a row whose residues come from column `chosen`."""
+        used = {self.record_id, self.description, *(self.sequences if chosen is None else (chosen,))}
+        return [(i, name) for i, name in enumerate(columns) if i not in used]
 
     def record(self, values: Sequence[object], source: str, row: int) -> SequenceRecord:
         chosen = next((i for i in self.sequences if not _is_missing(values[i])), None)
-        used = {self.record_id, chosen, self.description}
-        if chosen is None:
-            used.update(self.sequences)
         description = None if self.description is None else values[self.description]
-        metadata = {
-            name: value
-            for i, (name, value) in enumerate(zip(self.names, values, strict=True))
-            if value is not None and i not in used
-        }
         return SequenceRecord(
             record_id=str(values[self.record_id]),
             sequence="" if chosen is None else str(values[chosen]),
             description="" if description is None else str(description),
-            metadata=metadata,
+            metadata={name: value for i, name in self.metadata[chosen] if (value := values[i]) is not None},
             source=source,
             row=row,
         )
@@ -230,14 +228,7 @@ def table_records(table: Table, id_column: str, seq_columns: Sequence[str]) -> I
     FileFormatError, TableFormatError
         As `read_table`, while iterating.
     """
-    columns = table.columns
-    described = "description" in columns and "description" not in (id_column, *seq_columns)
-    layout = _Layout(
-        record_id=columns.index(id_column),
-        sequences=tuple(columns.index(name) for name in seq_columns),
-        description=columns.index("description") if described else None,
-        names=columns,
-    )
+    layout = _Layout(table.columns, id_column, seq_columns)
     row = 0
     for row, (place, values) in enumerate(table.rows(), 1):
         if _is_blank(values[layout.record_id]):
@@ -256,4 +247,4 @@ def _is_blank(value: object) -> bool:
 
 
 def _is_missing(value: object) -> bool:
-    return _is_blank(value) or (isinstance(value, str) and value.strip().lower() in _MISSING)
+    return value is None or (isinstance(value, str) and value.strip().lower() in _MISSING)

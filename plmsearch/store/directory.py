@@ -71,23 +71,36 @@ class Layout:
         """Directory of files that are not yet, or no longer, part of the database."""
         return self.root / "tmp"
 
-    def make(self) -> None:
-        """Create the directory and its folders, unless it holds something else.
+    def refuse_unusable(self) -> None:
+        """Find out, before anything is computed, that no database can be written here.
 
         Raises
         ------
         NotADatabase
             If the path is a file, or a directory with foreign files.
         DatabaseNotWritable
-            If the directory cannot be created.
+            If the user may not write to the directory, or create it.
         """
-        if self.root.exists() and not self.root.is_dir():
-            raise NotADatabase(self.root, "it is a file")
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
+        existing = next(p for p in (self.root, *self.root.absolute().parents) if p.exists())
+        if not existing.is_dir():
+            raise NotADatabase(existing, "it is a file")
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise DatabaseNotWritable(existing, "permission denied")
+        if existing == self.root:
             foreign = sorted({p.name for p in self.root.iterdir()} - _OWN_NAMES)
             if foreign:
                 raise NotADatabase(self.root, f"the directory holds other files, such as {foreign[0]!r}")
+
+    def make(self) -> None:
+        """Create the directory and its folders.
+
+        Raises
+        ------
+        DatabaseNotWritable
+            If the user may not.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
             for folder in (self.segments, self.derived, self.tmp):
                 folder.mkdir(exist_ok=True)
         except PermissionError as exc:

@@ -72,6 +72,7 @@ def open_writer(
     layout = Layout(path)
     if is_database(path):
         read_format(layout)
+    layout.refuse_unusable()
     with storage_errors(path):
         layout.make()
     with writer_lock(path, timeout_s=lock_timeout_s, on_wait=on_wait):
