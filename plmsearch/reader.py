@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,6 +28,7 @@ from plmsearch.ingest.spaces import spaces_for
 from plmsearch.metadata import typed
 from plmsearch.search.hits import Hit, Query, SearchOptions, make_hits
 from plmsearch.sequences import SequenceRecord
+from plmsearch.slices import slices
 from plmsearch.store.directory import Layout, is_database
 from plmsearch.store.repository import Repository
 from plmsearch.store.rows import StoredRecord, StoredSegment, StoredSpace
@@ -316,8 +316,7 @@ class Reader:
         hits : list of Hit
         """
         rules = policy or AddOptions()
-        remaining = iter(records)
-        while part := list(islice(remaining, _QUERIES_AT_ONCE)):
+        for part in slices(records, _QUERIES_AT_ONCE):
             prepared = []
             for row in (prepare(r, rules, max_residues=space.spec.max_residues) for r in part):
                 if not row.reason:

@@ -24,8 +24,10 @@ REPO = Path(__file__).resolve().parents[1]
 LAYERS: dict[str, Rank] = {
     "_version": (0, 0),
     "errors": (0, 0),
+    "slices": (0, 0),
     "types": (0, 0),
     "sequences": (1, 0),
+    "vectors": (1, 0),
     "metadata": (1, 0),
     "numbering": (1, 1),
     "formats": (1, 1),
@@ -40,7 +42,9 @@ LAYERS: dict[str, Rank] = {
     "store": (2, 0),
     "search": (3, 0),
     "ingest": (4, 0),
-    "database": (4, 1),
+    "reader": (4, 1),
+    "overview": (4, 2),
+    "database": (4, 2),
     "repertoire": (5, 0),
     "analysis": (5, 0),
     "cli": (6, 0),
@@ -230,7 +234,7 @@ TYPES = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    "
         (
             "store.tables",
             TYPES + "from plmsearch.database import Database",
-            "imports database of layer (4, 1)",
+            "imports database of layer (4, 2)",
         ),
         ("store.tables", "try:\n    import plmsearch.database\nexcept ImportError: ...", "imports database"),
         (

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from plmsearch.ingest.prepare import Prepared, prepare
 from plmsearch.ingest.report import AddOptions, AddReport, Progress, SkippedRow
 from plmsearch.ingest.resolve import Resolution, Resolver
 from plmsearch.ingest.scan import Input
+from plmsearch.slices import slices
 from plmsearch.store.directory import Layout, publish, storage_errors
 from plmsearch.store.repository import Repository
 from plmsearch.store.rows import (
@@ -163,7 +163,7 @@ class ChunkWriter:
         self._run_id, self._columns = run_id, columns
         for number, one in enumerate(inputs):
             rows = (prepare(r, self._options, max_residues=self._max_residues) for r in one)
-            for part in _parts(rows):
+            for part in slices(rows, _LOOK_UP):
                 self._take(number, part)
         self._flush()
 
@@ -387,12 +387,6 @@ class ChunkWriter:
                     report.n_skipped += 1
                     r = row.record
                     report.skipped.append(SkippedRow(r.source, r.row, r.record_id, resolution.reason))
-
-
-def _parts(rows: Iterable[Prepared]) -> Iterator[list[Prepared]]:
-    remaining = iter(rows)
-    while part := list(islice(remaining, _LOOK_UP)):
-        yield part
 
 
 def _silent(_: int) -> None:

@@ -11,7 +11,6 @@ import hashlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +21,7 @@ from plmsearch.ingest.prepare import Prepared, prepare
 from plmsearch.ingest.report import AddOptions
 from plmsearch.metadata import TypeInference, metadata_json
 from plmsearch.sequences import SequenceRecord
+from plmsearch.slices import slices
 from plmsearch.store.rows import StoredRecord
 
 __all__ = ["Input", "RecordList", "Scan", "scan"]
@@ -141,7 +141,7 @@ def scan(
     n_rows = 0
     ids = _Ids() if options.on_duplicate == "error" else None
     for one in inputs:
-        for part in _parts(prepare(record, options) for record in one):
+        for part in slices((prepare(record, options) for record in one), _LOOK_UP):
             n_rows += len(part)
             good = [p for p in part if not p.reason]
             for prepared in good:
@@ -155,12 +155,6 @@ def scan(
     if ids is not None:
         _refuse_repeated(ids, inputs, options)
     return Scan(n_rows, types, list(sample.sample), longest)
-
-
-def _parts(rows: Iterable[Prepared]) -> Iterator[list[Prepared]]:
-    remaining = iter(rows)
-    while part := list(islice(remaining, _LOOK_UP)):
-        yield part
 
 
 def _refuse_taken(

@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any, TypeAlias
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, func, insert, select, update
@@ -18,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from plmsearch.embedding.spec import EmbeddingSpec
 from plmsearch.errors import StorageError
+from plmsearch.slices import slices
 from plmsearch.store import tables as t
 from plmsearch.store.rows import (
     Chunk,
@@ -338,8 +338,7 @@ class Repository:
         """Run a query once per slice of a long IN list, in one transaction."""
         rows: list[AnyRow] = []
         with self.begin() as connection:
-            remaining = iter(values)
-            while part := list(islice(remaining, _IN_LIST)):
+            for part in slices(values, _IN_LIST):
                 rows.extend(connection.execute(query.where(column.in_(part))))
         return rows
 
