@@ -6,6 +6,8 @@ compared.
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
@@ -37,6 +39,8 @@ from plmsearch.store.vector_files import VectorFiles
 from plmsearch.types import Float2D
 
 __all__ = ["Reader", "Record"]
+
+_log = logging.getLogger(__name__)
 
 #: Queries embedded and searched together; bounds memory on a long input.
 _QUERIES_AT_ONCE = 512
@@ -378,10 +382,19 @@ class Reader:
             raise ParameterError("k", options.k, "at least 1")
         self._refresh()
         blocks = self._files.unit_blocks(self._segments_of(space))
-        index = plan_index(blocks, space.spec.dim, len(queries))
+        index = plan_index(blocks, space.spec.dim, len(queries), self.model_options.threads)
+        started = time.perf_counter()
         # One more: the query's own record or sequence may have to be left out.
         n_wanted = options.k + int(options.exclude_self or options.exclude_identical)
         found = index.search(vectors, n_wanted)
+        milliseconds = (time.perf_counter() - started) * 1e3
+        _log.info(
+            "%s: %d queries against %d vectors in %.1f ms",
+            type(index).__name__,
+            len(queries),
+            len(index),
+            milliseconds,
+        )
         records = self.repository.records_of_sequences(set(found.ids.ravel().tolist()))
         return [
             make_hits(query, found.scores[row], found.ids[row], records, options)
@@ -402,5 +415,7 @@ class Reader:
     def _embedder(self, space: StoredSpace) -> Embedder:
         key = (space.spec.model_id, space.spec.weights_digest)
         if key not in self._embedders:
+            started = time.perf_counter()
             self._embedders[key] = load_for_space(space.spec, self.model_options, str(self.path))
+            _log.info("loaded %s in %.2f s", space.spec.model_id, time.perf_counter() - started)
         return self._embedders[key]

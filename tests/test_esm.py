@@ -210,6 +210,8 @@ def test_a_letter_without_a_token_is_read_as_unknown_and_others_are_not(model, e
     scale = 0.88 if embedders[model]._encoder.token_dropout else 1.0
     if model == "esm2":  # no positions are added: layer 0 is the row of the table itself
         np.testing.assert_allclose(first["J"], scale * table[alphabet.unk_idx], rtol=1e-6)
+        foreign = embedders[model].residue_embeddings(["*"], [0]).layers[0][0, 0]
+        np.testing.assert_array_equal(foreign, first["J"])
     distinct = {vector.tobytes() for vector in first.values()}
     assert len(distinct) == len(RESIDUES)
 
@@ -226,6 +228,19 @@ def test_bfloat16_agrees_with_float32(model, files, embedders):
         cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
         assert cosine.min() > 0.999
         assert cosine.mean() > 0.9999
+
+
+def test_bfloat16_does_not_lose_the_place_in_a_long_sequence(tmp_path):
+    path = tiny.write_esm2(tmp_path / "wide.pt", dim=64, heads=2)
+    letters = np.random.default_rng(0).choice(list("ACDEFGHIKLMNPQRSTVWY"), 1022)
+    a, b = (
+        load_embedder("esm2", weights=path, precision=precision)
+        .residue_embeddings(["".join(letters)], [3])
+        .layers[3][0]
+        for precision in ("float32", "bfloat16")
+    )
+    cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    assert cosine.min() > 0.9995  # 0.9991 with rotary angles in bfloat16
 
 
 # --- Which model a file is of --------------------------------------------------------------------

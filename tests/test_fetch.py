@@ -238,10 +238,6 @@ def test_another_sha256_than_expected_leaves_no_file(shelf, tmp_path, monkeypatc
     assert names(tmp_path) <= {f"{NAME}.pt.sha256"}
 
 
-def test_the_expected_sha256_is_accepted_in_either_case(shelf, tmp_path):
-    assert fetch(NAME, tmp_path, sha256=sha256(CONTENT).upper()).is_file()
-
-
 def test_a_web_page_in_place_of_weights_is_refused(shelf, tmp_path):
     shelf.content = b"<html>Please log in to the network</html>"
     with pytest.raises(WeightsError, match="no torch checkpoint"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -18,7 +19,17 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-__all__ = ["EXIT_ERROR", "EXIT_INTERRUPTED", "EXIT_LEFT_OUT", "Shown", "handles_errors", "note", "shown"]
+__all__ = [
+    "EXIT_ERROR",
+    "EXIT_INTERRUPTED",
+    "EXIT_LEFT_OUT",
+    "Shown",
+    "be_verbose",
+    "handles_errors",
+    "note",
+    "shown",
+    "shown_bytes",
+]
 
 EXIT_ERROR = 1
 EXIT_LEFT_OUT = 3
@@ -30,6 +41,13 @@ P = ParamSpec("P")
 def note(text: str) -> None:
     """Print one line to standard error."""
     typer.echo(f"plmsearch: {text}", err=True)
+
+
+def be_verbose(wanted: bool) -> None:
+    """Show the library's log on standard error."""
+    if wanted:
+        logging.basicConfig(format="plmsearch: %(message)s", stream=sys.stderr)
+        logging.getLogger("plmsearch").setLevel(logging.INFO)
 
 
 def handles_errors(command: Callable[P, None]) -> Callable[P, None]:
@@ -130,3 +148,25 @@ def shown(*, quiet: bool) -> Iterator[Shown]:
     )  # fmt: skip
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         yield Shown(bar, quiet=quiet)
+
+
+@contextmanager
+def shown_bytes(name: str) -> Iterator[Callable[[int, int | None], None] | None]:
+    """Show a download's progress on a terminal while the block runs.
+
+    Yields
+    ------
+    callable or None
+        Takes the bytes done and the bytes in all; None where there is no terminal.
+    """
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

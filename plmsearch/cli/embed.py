@@ -36,6 +36,7 @@ def embed(
     batch_tokens: o.BatchTokens = 4096,
     lock_timeout: o.LockTimeout = 60.0,
     quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
     debug: o.Debug = False,
 ) -> None:
     """Add embedding spaces to a database from its stored sequences, or embed an input to .npz.

@@ -43,6 +43,7 @@ def index(
     batch_tokens: o.BatchTokens = 4096,
     lock_timeout: o.LockTimeout = 60.0,
     quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
     debug: o.Debug = False,
 ) -> None:
     """Embed sequences and store them; safe to repeat, and to interrupt.

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from plmsearch.cli import options as o
-from plmsearch.cli.console import handles_errors, note
+from plmsearch.cli.console import handles_errors, note, shown_bytes
 
 __all__ = ["models_app"]
 
@@ -48,7 +48,9 @@ def fetch_model(
     from plmsearch.embedding.fetch import fetch
     from plmsearch.embedding.weights import hub_checkpoints
 
-    note(f"{name}: {fetch(name, directory or hub_checkpoints(), sha256=sha256)}")
+    with shown_bytes(name) as progress:
+        path = fetch(name, directory or hub_checkpoints(), sha256=sha256, progress=progress)
+    note(f"{name}: {path}")
 
 
 @models_app.command("verify", epilog="Example: plmsearch models verify antiberty")

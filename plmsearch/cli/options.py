@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from plmsearch.cli.console import be_verbose
+
 if TYPE_CHECKING:
     from plmsearch.embedding.options import ModelOptions
     from plmsearch.embedding.spec import SpaceRequest
@@ -26,6 +28,7 @@ __all__ = [
     "Quiet",
     "SeqCol",
     "Threads",
+    "Verbose",
     "Weights",
     "model_options",
     "space_request",
@@ -73,6 +76,9 @@ IdCol = Annotated[str | None, typer.Option(help="Column with the record ids of a
 SeqCol = Annotated[str | None, typer.Option(help="Column with the residues of a table.", metavar="NAME")]
 LockTimeout = Annotated[float, typer.Option(min=0, help="Seconds to wait for another writer.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
+Verbose = Annotated[
+    bool, typer.Option("-v", "--verbose", callback=be_verbose, help="Print what takes time, and how long.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Print a traceback with an error.")]
 
 

@@ -64,6 +64,7 @@ def query(
     threads: o.Threads = None,
     batch_tokens: o.BatchTokens = 4096,
     quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
     debug: o.Debug = False,
 ) -> None:
     """Find the records nearest to each query, by exact search.

@@ -18,6 +18,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from plmsearch.embedding.base import ModelCard
 from plmsearch.embedding.cards import CARDS, is_generic
@@ -26,7 +27,7 @@ from plmsearch.errors import MixedInputError, ModelUnavailableError, ParameterEr
 from plmsearch.numbering import is_antibody as holds_antibody
 from plmsearch.numbering import is_t_cell_receptor
 
-__all__ = ["SAMPLE_SIZE", "ModelChoice", "Reservoir", "choose_model", "sample_sequences"]
+__all__ = ["SAMPLE_SIZE", "ModelChoice", "Reservoir", "choose_model", "places_searched", "sample_sequences"]
 
 #: Sequences to sample. With 2.4% of truncated chains, 200 would call one antibody set in a hundred
 #: a mixture (hypergeometric tail, 0.9%), 500 one in 7,000; numbering 500 takes under a second.
@@ -196,7 +197,7 @@ def choose_model(
         counted += f", {n_receptor} that of a T-cell receptor"
     model = _largest_at_hand(weights_at_hand)
     if model is None:
-        raise _no_protein_model(counted, (searched or _places_searched)(_SUGGESTED_ESM2))
+        raise _no_protein_model(counted, (searched or places_searched)(_SUGGESTED_ESM2))
     reason = f"{model.model_id}: {counted}; it is the largest ESM-2 whose weights are on this machine"
     return ModelChoice(model.model_id, reason, len(sample), n_antibody)
 
@@ -208,9 +209,10 @@ def _largest_at_hand(weights_at_hand: Callable[[str], bool]) -> ModelCard | None
     return next((card for card in by_size if weights_at_hand(card.model_id)), None)
 
 
-def _places_searched(name: str) -> Sequence[str]:
+def places_searched(name: str, weights: Path | None = None) -> Sequence[str]:
+    """Return where weights of a model are looked for, for a message."""
     try:
-        return (str(find_weights(name)),)
+        return (str(find_weights(name, weights)),)
     except ModelUnavailableError as error:
         return error.searched
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from plmsearch.index.base import Block, VectorIndex
 from plmsearch.index.exact import ExactIndex
-from plmsearch.index.faiss_index import FaissExactIndex
+from plmsearch.index.faiss_index import FaissExactIndex, set_faiss_threads
 
 __all__ = ["plan_index"]
 
@@ -21,7 +21,7 @@ __all__ = ["plan_index"]
 _NUMPY_PAIRS = 20_000_000
 
 
-def plan_index(blocks: Sequence[Block], dim: int, n_queries: int) -> VectorIndex:
+def plan_index(blocks: Sequence[Block], dim: int, n_queries: int, threads: int | None = None) -> VectorIndex:
     """Choose the index for a search.
 
     Parameters
@@ -30,6 +30,8 @@ def plan_index(blocks: Sequence[Block], dim: int, n_queries: int) -> VectorIndex
     dim : int
     n_queries : int
         Queries of this search.
+    threads : int, optional
+        CPU threads of faiss, for the whole process.
 
     Returns
     -------
@@ -37,5 +39,8 @@ def plan_index(blocks: Sequence[Block], dim: int, n_queries: int) -> VectorIndex
         Numpy for few pairs, faiss for many; both exact.
     """
     n_pairs = n_queries * sum(len(b.ids) for b in blocks)
-    chosen = ExactIndex if n_pairs <= _NUMPY_PAIRS else FaissExactIndex
-    return chosen(blocks, dim)
+    if n_pairs <= _NUMPY_PAIRS:
+        return ExactIndex(blocks, dim)
+    if threads is not None:
+        set_faiss_threads(threads)
+    return FaissExactIndex(blocks, dim)

@@ -8,6 +8,7 @@ bounded by the chunk, not by the input.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +39,8 @@ from plmsearch.types import Float2D, Int1D
 from plmsearch.vectors import unit_vectors
 
 __all__ = ["ChunkWriter", "SpaceGroup", "group_spaces"]
+
+_log = logging.getLogger(__name__)
 
 _LOOK_UP = 256
 _MAX_ROWS = 4096
@@ -273,6 +276,13 @@ class ChunkWriter:
                 ledger=[self._ledger_row(r, made) for r in self._rows],
                 columns=self._columns,
             )
+        )
+        _log.info(
+            "committed %d rows, %d new sequences, %d vectors in %.2f s",
+            len(self._rows),
+            len(self._new_sequences),
+            sum(len(s.rows) for s in segments),
+            time.monotonic() - started,
         )
         self._count_rows()
         self._progress.advance(max(0, len(self._rows) - n_advanced))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from plmsearch.embedding.base import Embedder
-from plmsearch.embedding.choose import choose_model
+from plmsearch.embedding.choose import choose_model, places_searched
 from plmsearch.embedding.embed import make_specs
 from plmsearch.embedding.options import ModelOptions
 from plmsearch.embedding.registry import model_card
@@ -62,7 +62,11 @@ def choose_new_spaces(
     if model is None:
         if not sample:
             raise InputError("no row of the input holds a usable sequence", hint="see the rows left out")
-        chosen = choose_model(sample, weights_at_hand=lambda name: weights_at_hand(name, options.weights))
+        chosen = choose_model(
+            sample,
+            weights_at_hand=lambda name: weights_at_hand(name, options.weights),
+            searched=lambda name: places_searched(name, options.weights),
+        )
         model, choice = chosen.model_id, chosen.reason
     embedder, specs = load_specs(SpaceRequest(model, request.layers, request.pooling), long, options)
     return NewSpaces(embedder, specs, choice)
