@@ -14,15 +14,22 @@ from pathlib import Path
 
 from plmsearch.embedding.options import ModelOptions
 from plmsearch.embedding.spec import EmbeddingSpec, LongPolicy, SpaceRequest
-from plmsearch.errors import DatabaseNotFound, EmbeddingSpecMismatch
+from plmsearch.errors import DatabaseNotFound, EmbeddingSpecMismatch, ParameterError
 from plmsearch.ingest.chunks import ChunkWriter, SpaceGroup, group_spaces
 from plmsearch.ingest.provenance import record_run
 from plmsearch.ingest.report import AddOptions, AddReport, Progress
 from plmsearch.ingest.scan import Input, RecordList, Scan, scan
-from plmsearch.ingest.spaces import NewSpaces, check_request, choose_new_spaces, load_specs
+from plmsearch.ingest.spaces import (
+    NewSpaces,
+    check_request,
+    choose_new_spaces,
+    default_model,
+    load_specs,
+)
+from plmsearch.metadata import widen
 from plmsearch.reader import Reader, Record
 from plmsearch.sequences import SequenceRecord
-from plmsearch.store.directory import Layout
+from plmsearch.store.directory import Layout, storage_errors
 from plmsearch.store.lock import DEFAULT_LOCK_TIMEOUT_S
 from plmsearch.store.repository import Repository
 from plmsearch.store.rows import StoredSpace
@@ -62,6 +69,8 @@ def open_database(
         If there is no database that can be read here.
     DatabaseNotWritable
         If it is opened for adding and the user may not write.
+    StorageError
+        If the operating system refuses to look at the path.
 
     Examples
     --------
@@ -75,10 +84,11 @@ def open_database(
     (2, 'a')
     """
     database = Database(Path(path), model_options or ModelOptions(), lock_timeout_s)
-    if create:
-        Layout(database.path).refuse_unusable()
-    if database.exists or not create:
-        database.connect()
+    with storage_errors(database.path):
+        if create:
+            Layout(database.path).refuse_unusable()
+        if database.exists or not create:
+            database.connect()
     return database
 
 
@@ -86,7 +96,14 @@ def _as_record(given: SequenceRecord | tuple[str, str]) -> SequenceRecord:
     if isinstance(given, SequenceRecord):
         return given
     record_id, residues = given
+    if not isinstance(record_id, str) or not record_id:
+        raise ParameterError("record id", record_id, "a string of at least one character")
     return SequenceRecord(record_id, residues)
+
+
+def _widened(stored: Mapping[str, str], seen: Mapping[str, str]) -> dict[str, str]:
+    """Join column types: another process may have widened one since the inputs were read."""
+    return {name: widen(kind, stored.get(name, kind)) for name, kind in seen.items()}
 
 
 class Database(Reader):
@@ -190,7 +207,7 @@ class Database(Reader):
             parameters = self._parameters(asked, asdict(wishes), spaces)
             with record_run(repository, command, parameters, inputs, report) as run_id:
                 show.start(seen.n_rows)
-                writer.write(run_id, inputs, seen.types.types)
+                writer.write(run_id, inputs, _widened(repository.metadata_columns(), seen.types.types))
                 report.seconds = time.monotonic() - started
         return report
 
@@ -219,12 +236,17 @@ class Database(Reader):
         ------
         EmbeddingSpecMismatch
             If a space of the same name was made with other weights.
+        ParameterError
+            If `long` is a policy that leaves sequences out.
         """
         started = time.monotonic()
         show = progress or Progress()
         if not self.exists:
             raise DatabaseNotFound(self.path)
-        asked = SpaceRequest(request.model or self.spaces()[0].spec.model_id, request.layers, request.pooling)
+        if long in {"skip", "error"}:
+            raise ParameterError("long", long, "window or truncate: no stored sequence is left out")
+        model = request.model or default_model(self.spaces(), self.path)
+        asked = SpaceRequest(model, request.layers, request.pooling)
         embedder, specs = load_specs(asked, long, self.model_options)
         self._embedders[embedder.card.model_id, embedder.weights_digest] = embedder
         with self._writing(show) as repository:

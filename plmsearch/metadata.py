@@ -19,9 +19,11 @@ __all__ = ["TypeInference", "as_text", "metadata_json", "type_of", "typed", "wid
 
 _TRUE = frozenset({"T", "TRUE", "True", "true"})
 _FALSE = frozenset({"F", "FALSE", "False", "false"})
-# No leading zeros and no plus sign: "007" is a name, not a number.
-_INT = re.compile(r"-?(?:0|[1-9]\d{0,17})")
-_FLOAT = re.compile(r"-?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+)?")
+# No leading zeros and no plus sign: "007" is a name, not a number. Nor are 19 digits without a point:
+# as a float they would be rounded.
+_INT = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
+_EXPONENT = "[eE][+-]?[0-9]+"
+_FLOAT = re.compile(rf"-?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*|(?={_EXPONENT}))|\.[0-9]+)(?:{_EXPONENT})?")
 
 
 def as_text(value: object) -> str | None:
@@ -52,8 +54,11 @@ def as_text(value: object) -> str | None:
         return "true" if value else "false"
     if isinstance(value, str):
         return value
-    if isinstance(value, int | float):
-        return repr(value)
+    # Not the value's own repr: a subclass, such as numpy's float64, has another.
+    if isinstance(value, int):
+        return int.__repr__(value)
+    if isinstance(value, float):
+        return float.__repr__(value)
     raise ParameterError("metadata value", value, "str, bool, int, float or None")
 
 
@@ -69,9 +74,7 @@ def type_of(text: str) -> str:
         return "bool"
     if _INT.fullmatch(text):
         return "int"
-    if _FLOAT.fullmatch(text) and not (text[:1] == "0" and text[1:2].isdigit()):
-        return "float"
-    return "text"
+    return "float" if _FLOAT.fullmatch(text) else "text"
 
 
 def widen(first: str, second: str) -> str:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,19 +19,17 @@ from typing import Self
 import numpy as np
 
 from plmsearch.embedding.base import Embedder
-from plmsearch.embedding.embed import embed_sequences, plan_of
 from plmsearch.embedding.options import ModelOptions, load_for_space
 from plmsearch.embedding.spec import SpaceRequest
-from plmsearch.errors import EmbeddingError, ParameterError, RecordNotFound
+from plmsearch.errors import ParameterError, RecordNotFound
 from plmsearch.index.planner import plan_index
-from plmsearch.ingest.prepare import prepare
-from plmsearch.ingest.report import AddOptions, SkippedRow
+from plmsearch.ingest.queries import embed_queries, validate_queries
+from plmsearch.ingest.report import AddOptions, AddReport
 from plmsearch.ingest.scan import Input
-from plmsearch.ingest.spaces import spaces_for
+from plmsearch.ingest.spaces import check_long, searchable_space
 from plmsearch.metadata import typed
 from plmsearch.search.hits import Hit, Query, SearchOptions, make_hits
 from plmsearch.sequences import SequenceRecord
-from plmsearch.slices import slices
 from plmsearch.store.directory import Layout, is_database
 from plmsearch.store.repository import Repository
 from plmsearch.store.rows import StoredRecord, StoredSegment, StoredSpace
@@ -42,8 +41,6 @@ __all__ = ["Reader", "Record"]
 
 _log = logging.getLogger(__name__)
 
-#: Queries embedded and searched together; bounds memory on a long input.
-_QUERIES_AT_ONCE = 512
 _MAX_SUGGESTIONS = 3
 
 
@@ -146,33 +143,18 @@ class Reader:
         name : str, optional
             Such as ``antiberty/6/whole/mean``.
         request : SpaceRequest, optional
-            Looked at if there is no name; the first space that fits it.
+            The first space that fits it; with a name, that space has to fit it too.
 
         Raises
         ------
         ParameterError
-            If there is no such space; lists those there are.
+            If there is no such space; lists those there are. If the request names several layers.
         EmbeddingSpecMismatch
             If no space fits the request.
         EmbeddingError
             If the space is not complete, or the database is empty.
         """
-        spaces = self.spaces()
-        if not spaces:
-            raise EmbeddingError(f"{str(self.path)!r} holds no vectors yet", hint="add some: plmsearch index")
-        found = [s for s in spaces if name is None or s.spec.name == name]
-        if name is None and request is not None and request != SpaceRequest():
-            found = spaces_for(request, spaces, self.path)
-        if not found:
-            raise ParameterError("space", name, f"one of: {', '.join(s.spec.name for s in spaces)}")
-        if not found[0].is_complete:
-            spec = found[0].spec
-            raise EmbeddingError(
-                f"space {spec.name} is not complete: its making was interrupted",
-                hint=f"continue it with: plmsearch embed {self.path} --model {spec.model_id} "
-                f"--layers {spec.layer} --pool {spec.pooling}",
-            )
-        return found[0]
+        return searchable_space(self.spaces(), name, request or SpaceRequest(), self.path)
 
     def get(self, record_ids: Sequence[str]) -> list[Record]:
         """Return records by id, in the order asked.
@@ -276,12 +258,15 @@ class Reader:
         Raises
         ------
         ParameterError
-            If k < 1.
+            If k < 1, or `queries` is a single string or vector.
         InputError
             If a query is no protein sequence.
         EmbeddingSpecMismatch
             If the weights at hand are not those of the space.
         """
+        # A string is a sequence of strings too: it would be searched letter by letter.
+        if isinstance(queries, str) or (isinstance(queries, np.ndarray) and queries.ndim != 2):
+            raise ParameterError("queries", queries, "a list of sequences, or an array of shape (n, d)")
         chosen = self.space(space)
         wishes = SearchOptions(**{**asdict(options or SearchOptions()), "k": k})
         if isinstance(queries, np.ndarray):
@@ -300,7 +285,7 @@ class Reader:
         options: SearchOptions,
         *,
         policy: AddOptions | None = None,
-        on_skip: Callable[[SkippedRow], None] | None = None,
+        report: AddReport | None = None,
     ) -> Iterator[tuple[Query, list[Hit]]]:
         """Embed and search records block by block, in order.
 
@@ -311,26 +296,25 @@ class Reader:
         options : SearchOptions
         policy : AddOptions, optional
             What to do with invalid letters and long sequences.
-        on_skip : callable, optional
-            Called with each record that the policy leaves out.
+        report : AddReport, optional
+            Counts what happens to the queries, and lists those the policy leaves out.
 
         Yields
         ------
         query : Query
         hits : list of Hit
+
+        Raises
+        ------
+        EmbeddingSpecMismatch
+            If the policy reads long sequences otherwise than the space does.
         """
-        rules = policy or AddOptions()
-        for part in slices(records, _QUERIES_AT_ONCE):
-            prepared = []
-            for row in (prepare(r, rules, max_residues=space.spec.max_residues) for r in part):
-                if not row.reason:
-                    prepared.append(row)
-                elif on_skip is not None:
-                    on_skip(row.skipped())
-            if not prepared:
-                continue
-            queries = [Query(p.record.record_id, p.hash_hex, p.residues) for p in prepared]
-            vectors = self.embed_queries([p.residues for p in prepared], space)
+        rules, tally = policy or AddOptions(), report if report is not None else AddReport()
+        check_long(rules.long, [space])
+        blocks = embed_queries(
+            records, space.spec, lambda: self._embedder(space), rules, self.model_options.batch_tokens, tally
+        )
+        for queries, vectors in blocks:
             yield from zip(queries, self.search_vectors(queries, vectors, space, options), strict=True)
 
     def search_inputs(
@@ -340,17 +324,18 @@ class Reader:
         options: SearchOptions,
         *,
         policy: AddOptions,
-        on_skip: Callable[[SkippedRow], None],
+        report: AddReport,
     ) -> Iterator[tuple[Query, list[Hit]]]:
-        """Search with every record of inputs; each is validated whole before the first forward pass.
+        """Search with every record of inputs, in order; takes and yields what `search_records` does.
 
-        Takes and yields what `search_records` does.
+        What can be refused is refused by this call, not by the first step of the iterator: each input
+        is validated whole, and the model is loaded.
         """
-        for one in inputs:
-            for record in one:
-                prepare(record, policy, max_residues=space.spec.max_residues)
-        for one in inputs:
-            yield from self.search_records(one, space, options, policy=policy, on_skip=on_skip)
+        check_long(policy.long, [space])
+        if validate_queries(inputs, space.spec, policy):
+            self._embedder(space)
+        found = (self.search_records(i, space, options, policy=policy, report=report) for i in inputs)
+        return chain.from_iterable(found)
 
     def search_stored(
         self, record_ids: Sequence[str], space: StoredSpace, options: SearchOptions
@@ -363,7 +348,7 @@ class Reader:
         """
         queries = [Query(r.record_id, r.sequence_hash, r.residues) for r in self._stored(record_ids)]
         vectors = self.vectors(record_ids, space=space.spec.name)
-        yield from zip(queries, self.search_vectors(queries, vectors, space, options), strict=True)
+        return zip(queries, self.search_vectors(queries, vectors, space, options), strict=True)
 
     def search_vectors(
         self, queries: Sequence[Query], vectors: Float2D, space: StoredSpace, options: SearchOptions
@@ -380,6 +365,8 @@ class Reader:
         """
         if options.k < 1:
             raise ParameterError("k", options.k, "at least 1")
+        if not len(queries):
+            return []
         self._refresh()
         blocks = self._files.unit_blocks(self._segments_of(space))
         index = plan_index(blocks, space.spec.dim, len(queries), self.model_options.threads)
@@ -400,17 +387,6 @@ class Reader:
             make_hits(query, found.scores[row], found.ids[row], records, options)
             for row, query in enumerate(queries)
         ]
-
-    def embed_queries(self, residues: Sequence[str], space: StoredSpace) -> Float2D:
-        """Embed normalised sequences in the space of the database.
-
-        Returns
-        -------
-        ndarray, dtype=float32, shape=(n, d)
-        """
-        embedder = self._embedder(space)
-        plan = plan_of([space.spec], self.model_options.batch_tokens)
-        return embed_sequences(embedder, residues, plan).vectors[space.spec.layer]
 
     def _embedder(self, space: StoredSpace) -> Embedder:
         key = (space.spec.model_id, space.spec.weights_digest)

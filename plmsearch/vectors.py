@@ -6,7 +6,7 @@ from typing import cast
 
 import numpy as np
 
-from plmsearch.errors import DimensionMismatch, InvalidVectorError
+from plmsearch.errors import DimensionMismatch, InvalidVectorError, VectorIndexError
 from plmsearch.types import Float2D
 
 __all__ = ["check_vectors", "unit_vectors"]
@@ -22,10 +22,10 @@ def check_vectors(vectors: Float2D) -> None:
     Raises
     ------
     InvalidVectorError
-        Naming the first row that holds NaN or infinity, or is all zero, or whose squares overflow.
+        Naming the first row that holds NaN or infinity, or is all zero.
     """
-    with np.errstate(over="ignore", invalid="ignore"):
-        squares = np.einsum("nd,nd->n", vectors, vectors)
+    # In float64 the square of no float32 overflows, or vanishes.
+    squares = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)
     good = np.isfinite(squares) & (squares > 0)
     if not good.all():
         row = int(np.flatnonzero(~good)[0])
@@ -48,6 +48,8 @@ def unit_vectors(vectors: Float2D, dim: int) -> Float2D:
 
     Raises
     ------
+    VectorIndexError
+        If the array is not of rank 2.
     DimensionMismatch
         If the shape is not (n, dim).
     InvalidVectorError
@@ -58,9 +60,14 @@ def unit_vectors(vectors: Float2D, dim: int) -> Float2D:
     >>> unit_vectors(np.array([[3.0, 4.0]], dtype=np.float32), 2)
     array([[0.6, 0.8]], dtype=float32)
     """
-    array = np.asarray(vectors, dtype=np.float32)
-    if array.ndim != 2 or array.shape[1] != dim:
-        raise DimensionMismatch(array.shape[-1] if array.ndim else 0, dim)
+    with np.errstate(over="ignore"):  # becomes infinity, which is refused below
+        array = np.asarray(vectors, dtype=np.float32)
+    if array.ndim != 2:
+        raise VectorIndexError(
+            f"the vectors are an array of shape {array.shape}", hint=f"one row per vector: (n, {dim})"
+        )
+    if array.shape[1] != dim:
+        raise DimensionMismatch(array.shape[1], dim)
     check_vectors(array)
     # Squares are summed in float64: float32 alone moves a self-score by more than 1e-6 at 5,120 dims.
     norms = np.sqrt(np.einsum("nd,nd->n", array, array, dtype=np.float64))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,10 @@ from hypothesis import settings
 
 SHARED_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 ENVIRONMENT = ("PLMSEARCH_DB", "PLMSEARCH_WEIGHTS", "PLMSEARCH_THREADS", "ANTIBERTY_WEIGHTS_DIR")
+
+# Of its own for each run: no test reads what a user's cache holds, or leaves anything there.
+os.environ["PLMSEARCH_CACHE"] = _cache = tempfile.mkdtemp(prefix="plmsearch-test-cache-")
+atexit.register(shutil.rmtree, _cache, ignore_errors=True)
 
 # A busy machine is slow, not wrong; in CI the same examples run every time.
 settings.register_profile("plmsearch", deadline=None, derandomize="CI" in os.environ, print_blob=True)

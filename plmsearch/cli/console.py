@@ -65,7 +65,7 @@ def handles_errors(command: Callable[P, None]) -> Callable[P, None]:
         except KeyboardInterrupt:
             note("interrupted; everything committed so far is kept, the same command continues")
             raise typer.Exit(EXIT_INTERRUPTED) from None
-        except (typer.Exit, typer.Abort, BrokenPipeError):
+        except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
             raise
         except MemoryError:
             _fail("error: out of memory; lower --batch-tokens", debug=bool(kwargs.get("debug")))

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from plmsearch.embedding._torch import precision_name, resolve_device, resolve_precision
+from plmsearch.embedding._torch import memory_errors, precision_name, resolve_device, resolve_precision
 from plmsearch.embedding.base import Embedder, ModelCard, ResidueEmbeddings
 from plmsearch.embedding.esm_checkpoint import EsmEncoder, read_checkpoint
 from plmsearch.embedding.weights import find_weights
@@ -118,7 +118,8 @@ class EsmEmbedder(Embedder):
         wanted = set(layers)
         kept: dict[int, Any] = {}
         special: dict[int, Any] = {}
-        with torch.inference_mode():
+        device = torch.device(self.device)
+        with torch.inference_mode(), memory_errors(device, len(sequences), int(n_residues.max())):
             tokens = self._tokenise(sequences, n_residues)
             for layer, hidden in enumerate(self._hidden_states(tokens, max(wanted))):
                 if layer in wanted:

@@ -285,6 +285,7 @@ class ChunkWriter:
             time.monotonic() - started,
         )
         self._count_rows()
+        self.report.n_embedded += len(set().union(*(g.missing for g in self._groups)))
         self._progress.advance(max(0, len(self._rows) - n_advanced))
         self._resolver.committed()
         for group in self._groups:
@@ -308,7 +309,8 @@ class ChunkWriter:
         for space in group.spaces:
             present = group.present[space.space_id]
             keep = np.array([i not in present for i in ids.tolist()])
-            yield self._write_segment(space, embedded, ids, keep)
+            if keep.any():
+                yield self._write_segment(space, embedded, ids, keep)
 
     def _write_segment(self, space: StoredSpace, embedded: Embedded, ids: Int1D, keep: Int1D) -> NewSegment:
         vectors = embedded.vectors[space.spec.layer][keep]
@@ -348,13 +350,7 @@ class ChunkWriter:
         self, embedded: Embedded, residues: Sequence[str], ids: Int1D, made: dict[int, Mapping[str, int]]
     ) -> None:
         lengths = np.array([len(r) for r in residues])
-        report = self.report
-        report.n_embedded += len(residues)
-        report.n_windowed += int((embedded.n_windows > 1).sum())
-        report.n_truncated += int((embedded.n_used < lengths).sum())
-        report.n_with_unknown += int((embedded.n_unknown > 0).sum())
-        report.n_unknown_residues += int(embedded.n_unknown.sum())
-        report.n_forward_passes += embedded.n_forward_passes
+        self.report.count_embedded(embedded, lengths)
         for row, sequence_id in enumerate(ids.tolist()):
             notes: dict[str, int] = {}
             if embedded.n_windows[row] > 1:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from plmsearch.embedding.spec import LONG_POLICIES, LongPolicy
 from plmsearch.errors import ParameterError
+
+if TYPE_CHECKING:
+    from plmsearch.embedding.embed import Embedded
+    from plmsearch.types import Int1D
 
 __all__ = [
     "ON_DUPLICATE",
@@ -78,7 +82,7 @@ class SkippedRow:
 
 @dataclass(slots=True)
 class AddReport:
-    """What became of the rows of an ingest.
+    """What became of the rows of an ingest, or of the queries of a search.
 
     Attributes
     ----------
@@ -125,6 +129,14 @@ class AddReport:
     choice: str = ""
     n_forward_passes: int = 0
     seconds: float = 0.0
+
+    def count_embedded(self, embedded: Embedded, n_residues: Int1D) -> None:
+        """Count what became of sequences of these lengths on their way through the model."""
+        self.n_windowed += int((embedded.n_windows > 1).sum())
+        self.n_truncated += int((embedded.n_used < n_residues).sum())
+        self.n_with_unknown += int((embedded.n_unknown > 0).sum())
+        self.n_unknown_residues += int(embedded.n_unknown.sum())
+        self.n_forward_passes += embedded.n_forward_passes
 
     def summary(self) -> dict[str, Any]:
         """Return the counts as plain values, without the list of rows left out."""

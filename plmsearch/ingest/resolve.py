@@ -112,8 +112,11 @@ class Resolver:
         same = family.by_content.get(row.content)
         if same is not None:
             return Resolution("present", same[0], same[1], reason=f"present as {same[0]!r}")
-        while self._is_taken(candidate := f"{base}_{family.next_suffix}"):
+        while (other := self._find(candidate := f"{base}_{family.next_suffix}")) is not None:
             family.next_suffix += 1
+            family.by_content.setdefault(other[0], (candidate, other[1]))
+            if other[0] == row.content:
+                return Resolution("present", candidate, other[1], reason=f"present as {candidate!r}")
         family.by_content[row.content] = (candidate, next_key)
         return self._new("renamed", candidate, row.content, next_key)
 
@@ -127,8 +130,9 @@ class Resolver:
     def _taken(self, record_id: str) -> tuple[Content, int] | None:
         return self._pending.get(record_id) or self._stored.get(record_id)
 
-    def _is_taken(self, record_id: str) -> bool:
-        return self._taken(record_id) is not None or bool(self._look_up([record_id]))
+    def _find(self, record_id: str) -> tuple[Content, int] | None:
+        """Return what has an id, asking the database about one that was not looked up before."""
+        return self._taken(record_id) or self._look_up([record_id]).get(record_id)
 
     def _load_family(self, base: str) -> _Family:
         """Read X_2, X_3... up to the first that is free."""

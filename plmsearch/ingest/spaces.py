@@ -14,10 +14,19 @@ from plmsearch.embedding.options import ModelOptions
 from plmsearch.embedding.registry import model_card
 from plmsearch.embedding.spec import EmbeddingSpec, LongPolicy, SpaceRequest, parse_layers
 from plmsearch.embedding.weights import weights_at_hand
-from plmsearch.errors import EmbeddingSpecMismatch, InputError
+from plmsearch.errors import EmbeddingError, EmbeddingSpecMismatch, InputError, ParameterError
 from plmsearch.store.rows import StoredSpace
 
-__all__ = ["NewSpaces", "check_request", "choose_new_spaces", "load_specs", "spaces_for"]
+__all__ = [
+    "NewSpaces",
+    "check_long",
+    "check_request",
+    "choose_new_spaces",
+    "default_model",
+    "load_specs",
+    "searchable_space",
+    "spaces_for",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +118,74 @@ def check_request(
         fitting = list(spaces)
     else:
         fitting = spaces_for(request, spaces, database)
-    if long in {"window", "truncate"} and not any(s.spec.long == long for s in fitting):
+    check_long(long, fitting)
+
+
+def check_long(long: LongPolicy | None, spaces: Sequence[StoredSpace]) -> None:
+    """Refuse to read long sequences otherwise than the spaces do.
+
+    Raises
+    ------
+    EmbeddingSpecMismatch
+        If none of the spaces reads them so. Leaving them out, or stopping, fits every space.
+    """
+    if long in {"window", "truncate"} and not any(s.spec.long == long for s in spaces):
         raise EmbeddingSpecMismatch(
             f"long sequences: {long}",
-            fitting[0].spec.describe(),
+            spaces[0].spec.describe(),
             hint="leave out --long, or index into a new database",
+        )
+
+
+def searchable_space(
+    spaces: Sequence[StoredSpace], name: str | None, request: SpaceRequest, database: Path
+) -> StoredSpace:
+    """Return the one space that a search looks at: of a name, fitting a request, or the default.
+
+    Raises
+    ------
+    ParameterError
+        If there is no space of the name, or the request names several layers.
+    EmbeddingSpecMismatch
+        If no space fits the request.
+    EmbeddingError
+        If the space is not complete, or there is none.
+    """
+    _refuse_none(spaces, database)
+    found = [s for s in spaces if name is None or s.spec.name == name]
+    if not found:
+        raise ParameterError("space", name, f"one of: {', '.join(s.spec.name for s in spaces)}")
+    if request != SpaceRequest():
+        found = spaces_for(request, found, database)
+        if request.layers is not None and len({s.spec.layer for s in found}) > 1:
+            raise ParameterError("layers", request.layers, "one layer: a search looks at one space")
+    if not found[0].is_complete:
+        spec = found[0].spec
+        long = " --long truncate" if spec.long == "truncate" else ""
+        raise EmbeddingError(
+            f"space {spec.name} is not complete: its making was interrupted",
+            hint=f"continue it with: plmsearch embed {database} --model {spec.model_id} "
+            f"--layers {spec.layer} --pool {spec.pooling}{long}",
+        )
+    return found[0]
+
+
+def default_model(spaces: Sequence[StoredSpace], database: Path) -> str:
+    """Return the model of the default space.
+
+    Raises
+    ------
+    EmbeddingError
+        If there is no space.
+    """
+    _refuse_none(spaces, database)
+    return spaces[0].spec.model_id
+
+
+def _refuse_none(spaces: Sequence[StoredSpace], database: Path) -> None:
+    if not spaces:
+        raise EmbeddingError(
+            f"{str(database)!r} holds no vectors yet", hint=f"add some with: plmsearch index {database} INPUT"
         )
 
 
