@@ -10,7 +10,7 @@ export VENV PYTHON
 STAMP := $(VENV)/.plmsearch-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench wheel-test clean distclean
+.PHONY: help setup demo test check docs bench wheel-test clean distclean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F@ '{ printf "%-19s%s\n", $$1, $$2 }'
@@ -29,6 +29,9 @@ test: $(STAMP)  ## run the core test suite
 
 check: $(STAMP)  ## formatting, lint, types
 	@scripts/check
+
+docs: $(STAMP)  ## write docs/cli.md and the model tables anew
+	@scripts/docs
 
 bench: $(STAMP)  ## run the benchmarks in bench/
 	@scripts/bench $(ARGS)

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from plmsearch.embedding.embed import embed_sequences
     from plmsearch.embedding.options import ModelOptions
     from plmsearch.embedding.registry import available_models, load_embedder
-    from plmsearch.embedding.spec import EmbeddingSpec
+    from plmsearch.embedding.spec import EmbeddingSpec, SpaceRequest
     from plmsearch.errors import PlmsearchError
     from plmsearch.formats.read import open_input
-    from plmsearch.ingest.report import AddOptions, AddReport
+    from plmsearch.ingest.report import AddOptions, AddReport, Progress
     from plmsearch.search.hits import Hit, SearchOptions
     from plmsearch.sequences import SequenceRecord
 
@@ -40,9 +40,11 @@ __all__ = [
     "ModelCard",
     "ModelOptions",
     "PlmsearchError",
+    "Progress",
     "Record",
     "SearchOptions",
     "SequenceRecord",
+    "SpaceRequest",
     "__version__",
     "available_models",
     "embed_sequences",
@@ -61,9 +63,11 @@ _HOMES = {
     "ModelCard": "plmsearch.embedding.base",
     "ModelOptions": "plmsearch.embedding.options",
     "PlmsearchError": "plmsearch.errors",
+    "Progress": "plmsearch.ingest.report",
     "Record": "plmsearch.database",
     "SearchOptions": "plmsearch.search.hits",
     "SequenceRecord": "plmsearch.sequences",
+    "SpaceRequest": "plmsearch.embedding.spec",
     "available_models": "plmsearch.embedding.registry",
     "embed_sequences": "plmsearch.embedding.embed",
     "load_embedder": "plmsearch.embedding.registry",

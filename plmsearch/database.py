@@ -34,6 +34,7 @@ from plmsearch.store.lock import DEFAULT_LOCK_TIMEOUT_S
 from plmsearch.store.repository import Repository
 from plmsearch.store.rows import StoredSpace
 from plmsearch.store.session import open_writer
+from plmsearch.store.upkeep import refresh_files
 
 __all__ = ["Database", "Record", "open_database"]
 
@@ -93,12 +94,14 @@ def open_database(
 
 
 def _as_record(given: SequenceRecord | tuple[str, str]) -> SequenceRecord:
-    if isinstance(given, SequenceRecord):
-        return given
-    record_id, residues = given
-    if not isinstance(record_id, str) or not record_id:
-        raise ParameterError("record id", record_id, "a string of at least one character")
-    return SequenceRecord(record_id, residues)
+    if isinstance(given, str) or not (isinstance(given, SequenceRecord) or len(given) == 2):
+        raise ParameterError("record", given, "a SequenceRecord or a pair of id and residues")
+    record = given if isinstance(given, SequenceRecord) else SequenceRecord(*given)
+    if not isinstance(record.record_id, str) or not record.record_id:
+        raise ParameterError("record id", record.record_id, "a string of at least one character")
+    if not isinstance(record.sequence, str):
+        raise ParameterError(f"sequence of {record.record_id!r}", record.sequence, "a string of residues")
+    return record
 
 
 def _widened(stored: Mapping[str, str], seen: Mapping[str, str]) -> dict[str, str]:
@@ -303,6 +306,7 @@ class Database(Reader):
 
         self.close()
         with open_writer(self.path, lock_timeout_s=self._lock_timeout_s, on_wait=waiting) as repository:
+            refresh_files(repository, Layout(self.path))
             yield repository
 
     def _groups(self, spaces: Sequence[StoredSpace]) -> list[SpaceGroup]:

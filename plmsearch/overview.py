@@ -10,6 +10,7 @@ from typing import Any
 from plmsearch.errors import ParameterError
 from plmsearch.reader import Reader
 from plmsearch.store.directory import FORMAT_VERSION, Layout
+from plmsearch.store.repository import Repository
 from plmsearch.store.schema import HEAD
 
 __all__ = ["LEDGER_COLUMNS", "Overview", "RunOverview", "SpaceOverview", "ledger_rows", "overview"]
@@ -124,17 +125,21 @@ def overview(reader: Reader) -> Overview:
 
 
 def ledger_rows(reader: Reader, run_id: int) -> Iterator[dict[str, object]]:
-    """Yield what became of each input row of a run, in input order.
+    """Return what became of each input row of a run, in input order.
 
     Raises
     ------
     ParameterError
-        If there is no such run.
+        If there is no such run; by this call, before the first row is asked for.
     """
     repository = reader.repository
     known = [r.run_id for r in repository.runs()]
     if run_id not in known:
         raise ParameterError("ledger", run_id, f"a run of the database: {', '.join(map(str, known))}")
+    return _ledger_rows(repository, run_id)
+
+
+def _ledger_rows(repository: Repository, run_id: int) -> Iterator[dict[str, object]]:
     names = {i["input"]: i["name"] for i in repository.run_inputs(run_id)}
     for row, record_id in repository.ledger(run_id):
         yield {

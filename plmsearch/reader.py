@@ -55,7 +55,7 @@ class Record:
         Normalised.
     description : str
     metadata : mapping of str to (str, int, float or bool)
-        Typed by the database's columns; a null has no key.
+        In the order of the database's columns and typed by them; a null has no key.
     sequence_hash : str
         SHA-256 of `residues`, hexadecimal.
     """
@@ -170,7 +170,7 @@ class Reader:
                 record_id=r.record_id,
                 residues=r.residues,
                 description=r.description,
-                metadata={name: typed(text, types[name]) for name, text in r.metadata.items()},
+                metadata={n: typed(r.metadata[n], kind) for n, kind in types.items() if n in r.metadata},
                 sequence_hash=r.sequence_hash,
             )
             for r in self._stored(record_ids)

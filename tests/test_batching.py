@@ -1,6 +1,7 @@
 """Windows cover every residue once in sum; batches hold every sequence once and keep the budget."""
 
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def test_windows_are_in_order_of_one_length_and_end_with_the_sequence(case):
     cuts = windows(n_residues, max_residues, overlap)
     assert {stop - start for start, stop in cuts} == {min(n_residues, max_residues)}
     assert (cuts[0][0], cuts[-1][1]) == (0, n_residues)
-    for (start, stop), (next_start, _) in zip(cuts, cuts[1:], strict=False):
+    for (start, stop), (next_start, _) in pairwise(cuts):
         assert start < next_start
         assert stop - next_start >= overlap
 
@@ -94,7 +95,7 @@ def test_a_batch_of_several_keeps_the_budget_with_its_padding(lengths, budget):
 @given(LENGTHS, BUDGETS)
 def test_a_batch_ends_only_where_one_more_would_break_the_budget(lengths, budget):
     batches = list(token_batches(lengths, budget))
-    for batch, following in zip(batches, batches[1:], strict=False):
+    for batch, following in pairwise(batches):
         assert padded(lengths, [*batch, following[0]]) > budget
 
 

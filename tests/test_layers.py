@@ -44,6 +44,7 @@ LAYERS: dict[str, Rank] = {
     "ingest": (4, 0),
     "reader": (4, 1),
     "overview": (4, 2),
+    "doctor": (4, 2),
     "database": (4, 2),
     "repertoire": (5, 0),
     "analysis": (5, 0),
@@ -77,7 +78,13 @@ OWNERS: dict[str, tuple[str, ...]] = {
 #: Heavy package -> the modules that may load it when they are imported: those that are themselves
 #: imported on first use only. Everyone else imports it inside the function that needs it.
 HEAVY: dict[str, tuple[str, ...]] = {
-    "torch": ("embedding._torch", "embedding._bert", "embedding.antiberty", "embedding.esm*"),
+    "torch": (
+        "embedding._torch",
+        "embedding._bert",
+        "embedding.antiberty",
+        "embedding.esm*",
+        "embedding.hardware",
+    ),
     "esm": ("embedding.esm*",),
     "faiss": (),
     "immunum": (),
@@ -87,8 +94,8 @@ HEAVY: dict[str, tuple[str, ...]] = {
 }
 
 #: Where a module is imported inside a function: commands, so that --help is quick, and the two
-#: tables that turn a name into an object on first use.
-LATE_IMPORTERS = ("cli", "__init__", "embedding.registry")
+#: tables that turn a name into an object on first use, and the doctor, which asks torch.
+LATE_IMPORTERS = ("cli", "__init__", "doctor", "embedding.registry")
 
 UNSAFE = frozenset({"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"})
 

@@ -14,6 +14,7 @@ from plmsearch.metadata import TypeInference, as_text, metadata_json, type_of, t
 
 TYPES = ("bool", "int", "float", "text")
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+INT_LIKE = st.integers(-(10**18) + 1, 10**18 - 1)
 NUMBER_LIKE = st.text(st.sampled_from("0123456789.-+eE ٣"), min_size=1, max_size=8)
 
 
@@ -24,7 +25,9 @@ class Colour(enum.IntEnum):
 # --- Values to text ------------------------------------------------------------------------------
 
 
-@given(st.booleans() | st.integers(-(10**18) + 1, 10**18 - 1) | st.floats(allow_nan=False, allow_infinity=False))
+@given(
+    st.booleans() | st.integers(-(10**18) + 1, 10**18 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+)
 @example(-0.0)
 @example(5e-324)
 def test_a_python_value_comes_back_as_it_was(value):
@@ -63,7 +66,10 @@ def test_another_kind_of_value_is_refused(value):
         *[(t, "float") for t in ("0.5", ".5", "5.", "-.5", "1e5", "1.5E-3", "0.0", "0e0")],
         # Leading zeros and signs are names; so is what a number would round.
         *[(t, "text") for t in ("007", "-007", "00.5", "-00.5", "01e3", "+1", "9" * 19, "-" + "9" * 25)],
-        *[(t, "text") for t in ("nan", "inf", "Infinity", "1_000", "1,5", "0x1F", "1e", ".", "-", "1 ", "١٢")],
+        *[
+            (t, "text")
+            for t in ("nan", "inf", "Infinity", "1_000", "1,5", "0x1F", "1e", ".", "-", "1 ", "١٢")
+        ],
     ],
 )
 def test_the_narrowest_type_of_a_text(text, kind):

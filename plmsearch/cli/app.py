@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 from typing import Annotated
 
 import typer
 
 from plmsearch._version import __version__
+from plmsearch.cli.doctor import doctor
 from plmsearch.cli.embed import embed
 from plmsearch.cli.index import index
 from plmsearch.cli.info import info
@@ -49,11 +52,16 @@ app.command(epilog="Example: plmsearch index db/ heavy.tsv --id-col Name --seq-c
 app.command(epilog="Example: plmsearch query db/ query.fasta -k 10 --format tsv -o hits.tsv")(query)
 app.command(epilog="Example: plmsearch embed db/ --model antiberty --layers 4,6,8")(embed)
 app.command(epilog="Example: plmsearch info db/")(info)
+app.command(epilog="Example: plmsearch doctor")(doctor)
 app.add_typer(models_app, name="models")
 
 
 def main() -> None:
     """Run the command line."""
+    # A command lives for seconds, with a heap of modules that are never garbage: looking through them
+    # again and again, and once more at exit, took a second of a query's three.
+    gc.set_threshold(100_000, 50, 100)
+    atexit.register(gc.freeze)
     # A pipe closed by its reader (``| head``) ends the program quietly, as in other tools.
     try:
         app()

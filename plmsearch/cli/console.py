@@ -6,7 +6,7 @@ import functools
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ParamSpec
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
+    from plmsearch.ingest.report import AddReport, SkippedRow
+
 __all__ = [
     "EXIT_ERROR",
     "EXIT_INTERRUPTED",
@@ -27,6 +29,8 @@ __all__ = [
     "be_verbose",
     "handles_errors",
     "note",
+    "print_left_out",
+    "remarks",
     "shown",
     "shown_bytes",
 ]
@@ -41,6 +45,37 @@ P = ParamSpec("P")
 def note(text: str) -> None:
     """Print one line to standard error."""
     typer.echo(f"plmsearch: {text}", err=True)
+
+
+def print_left_out(rows: Sequence[SkippedRow]) -> None:
+    """Name every row that was left out, and why."""
+    for row in rows:
+        note(f"left out: record {row.record_id!r} ({row.source}, record {row.row}): {row.reason}")
+
+
+def remarks(report: AddReport) -> list[str]:
+    """What happened to sequences and columns on the way, in words."""
+    texts = {
+        "lowercase": "lower-case letters raised",
+        "gaps": "alignment gaps removed",
+        "stop": "the final * dropped",
+        "whitespace": "white space removed",
+        "masked": "invalid letters read as X",
+    }
+    remarks = [f"{n} rows: {texts[kind]}" for kind, n in sorted(report.changes.items())]
+    if report.n_windowed:
+        remarks.append(f"{report.n_windowed} sequences longer than the model reads: overlapping windows")
+    if report.n_truncated:
+        remarks.append(f"{report.n_truncated} sequences truncated to what the model reads")
+    if report.n_with_unknown:
+        remarks.append(
+            f"{report.n_unknown_residues} residues unknown to the model in {report.n_with_unknown} sequences"
+        )
+    remarks.extend(
+        f"column {name!r} widened from {before} to {after}"
+        for name, (before, after) in report.widened.items()
+    )
+    return remarks
 
 
 def be_verbose(wanted: bool) -> None:

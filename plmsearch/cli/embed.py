@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from plmsearch.cli import options as o
-from plmsearch.cli.console import EXIT_LEFT_OUT, handles_errors, note, shown
+from plmsearch.cli.console import EXIT_LEFT_OUT, handles_errors, print_left_out, remarks, shown
 
 __all__ = ["embed"]
 
@@ -45,19 +45,21 @@ def embed(
     and one array per layer are written to --output.
     """
     from plmsearch.database import open_database
-    from plmsearch.formats.read import open_input
+    from plmsearch.formats.read import STDIN, open_input
     from plmsearch.ingest.embed_file import embed_inputs, write_npz
     from plmsearch.ingest.report import AddOptions
-    from plmsearch.store.directory import is_database
+    from plmsearch.store.directory import is_database, storage_errors
 
     request = o.space_request(model, layers, pool)
     running = o.model_options(weights, device, precision, threads, batch_tokens)
     policy = AddOptions(on_invalid, long=long)  # type: ignore[arg-type]
     with ExitStack() as stack:
         progress = stack.enter_context(shown(quiet=quiet))
-        if is_database(Path(target)):
-            if output is not None:
-                raise typer.BadParameter("--output is for an INPUT; a database keeps its own vectors")
+        with storage_errors(Path(target)):
+            is_input = target == STDIN or Path(target).is_file()
+        if not is_input and output is not None and is_database(Path(target)):
+            raise typer.BadParameter("--output is for an INPUT; a database keeps its own vectors")
+        if not is_input and output is None:
             db = stack.enter_context(
                 open_database(target, model_options=running, lock_timeout_s=lock_timeout)
             )
@@ -69,7 +71,8 @@ def embed(
         source = stack.enter_context(open_input(target, id_col=id_col, seq_col=seq_col))
         embedded = embed_inputs([source], request, policy, running, progress)
         write_npz(embedded, output)
-    for row in embedded.skipped:
-        note(f"left out: record {row.record_id!r} ({row.source}, record {row.row}): {row.reason}")
-    if embedded.skipped:
+        for text in remarks(embedded.report):
+            progress.say(text)
+    print_left_out(embedded.report.skipped)
+    if embedded.report.skipped:
         raise typer.Exit(EXIT_LEFT_OUT)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from plmsearch.cli import options as o
-from plmsearch.cli.console import EXIT_LEFT_OUT, handles_errors, note, shown
+from plmsearch.cli.console import EXIT_LEFT_OUT, handles_errors, note, print_left_out, remarks, shown
 
 if TYPE_CHECKING:
     from plmsearch.ingest.report import AddReport
@@ -73,8 +73,7 @@ def index(
 
 
 def _print_report(report: AddReport, n_records: int, *, quiet: bool) -> None:
-    for row in report.skipped:
-        note(f"left out: record {row.record_id!r} ({row.source}, record {row.row}): {row.reason}")
+    print_left_out(report.skipped)
     if quiet:
         return
     note(
@@ -82,31 +81,6 @@ def _print_report(report: AddReport, n_records: int, *, quiet: bool) -> None:
         f"{report.n_present} already present, {report.n_skipped} left out"
     )
     note(f"{report.n_embedded} new sequences embedded in {report.seconds:.1f} s ({', '.join(report.spaces)})")
-    for text in _remarks(report):
+    for text in remarks(report):
         note(text)
     note(f"the database now holds {n_records} records")
-
-
-def _remarks(report: AddReport) -> list[str]:
-    """What happened to sequences and columns on the way, in words."""
-    texts = {
-        "lowercase": "lower-case letters raised",
-        "gaps": "alignment gaps removed",
-        "stop": "the final * dropped",
-        "whitespace": "white space removed",
-        "masked": "invalid letters read as X",
-    }
-    remarks = [f"{n} rows: {texts[kind]}" for kind, n in sorted(report.changes.items())]
-    if report.n_windowed:
-        remarks.append(f"{report.n_windowed} sequences longer than the model reads: overlapping windows")
-    if report.n_truncated:
-        remarks.append(f"{report.n_truncated} sequences truncated to what the model reads")
-    if report.n_with_unknown:
-        remarks.append(
-            f"{report.n_unknown_residues} residues unknown to the model in {report.n_with_unknown} sequences"
-        )
-    remarks.extend(
-        f"column {name!r} widened from {before} to {after}"
-        for name, (before, after) in report.widened.items()
-    )
-    return remarks

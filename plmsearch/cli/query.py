@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from plmsearch.cli import options as o
-from plmsearch.cli.console import EXIT_LEFT_OUT, handles_errors, note
+from plmsearch.cli.console import EXIT_LEFT_OUT, handles_errors, note, print_left_out, remarks
 
 if TYPE_CHECKING:
-    from plmsearch.ingest.report import SkippedRow
+    from plmsearch.ingest.report import AddReport
     from plmsearch.ingest.scan import Input
     from plmsearch.search.hits import Hit, Query
 
@@ -76,7 +76,7 @@ def query(
     from plmsearch.database import open_database
     from plmsearch.formats.hits import DEFAULT_HIT_COLUMNS, hit_format, write_hits
     from plmsearch.formats.read import open_input
-    from plmsearch.ingest.report import AddOptions
+    from plmsearch.ingest.report import AddOptions, AddReport
     from plmsearch.ingest.scan import RecordList
     from plmsearch.search.columns import choose_columns, column_types, header, hit_rows
     from plmsearch.search.hits import SearchOptions
@@ -88,7 +88,8 @@ def query(
     policy = AddOptions(on_invalid, long=long)  # type: ignore[arg-type]
     wishes = SearchOptions(k, min_score, exclude_self, exclude_identical)
     running = o.model_options(weights, device, precision, threads, batch_tokens)
-    tally = _Tally()
+    report = AddReport()
+    tally = _Tally(report)
     with ExitStack() as stack:
         db = stack.enter_context(open_database(database, model_options=running))
         searched = db.space(space, o.space_request(model, layers, pool))
@@ -100,24 +101,20 @@ def query(
             given = [SequenceRecord(f"query_{n}", s) for n, s in enumerate(seq or (), start=1)]
             files = [stack.enter_context(open_input(i, id_col=id_col, seq_col=seq_col)) for i in inputs or ()]
             sources: Sequence[Input] = files or [RecordList(given, "--seq")]
-            results = db.search_inputs(sources, searched, wishes, policy=policy, on_skip=tally.skip)
+            results = db.search_inputs(sources, searched, wishes, policy=policy, report=report)
         rows = hit_rows(tally.watch(results), columns, metadata, as_types=kind in {"jsonl", "parquet"})
         out = sys.stdout if output == "-" and kind != "parquet" else output
         write_hits(rows, header(columns), kind, out, types=column_types(columns, metadata))
-    tally.report(quiet=quiet)
+    tally.print(quiet=quiet)
 
 
 class _Tally:
-    """Counts queries on their way through, and names those that were left out."""
+    """Counts queries on their way through, and says what no row of output can say."""
 
-    def __init__(self) -> None:
-        self._n_skipped = 0
+    def __init__(self, report: AddReport) -> None:
+        self._report = report
         self._n_queries = 0
         self._n_without = 0
-
-    def skip(self, row: SkippedRow) -> None:
-        self._n_skipped += 1
-        note(f"left out: query {row.record_id!r} ({row.source}, record {row.row}): {row.reason}")
 
     def watch(self, results: Iterator[tuple[Query, list[Hit]]]) -> Iterator[tuple[Query, list[Hit]]]:
         for result in results:
@@ -125,9 +122,13 @@ class _Tally:
             self._n_without += not result[1]
             yield result
 
-    def report(self, *, quiet: bool) -> None:
-        """Say what no row of output can say; end with exit code 3 if a query was left out."""
-        if self._n_without and not quiet:
-            note(f"{self._n_without} of {self._n_queries} queries have no hit")
-        if self._n_skipped:
+    def print(self, *, quiet: bool) -> None:
+        """Name the queries that were left out; end with exit code 3 if there were any."""
+        print_left_out(self._report.skipped)
+        if not quiet:
+            for text in remarks(self._report):
+                note(text)
+            if self._n_without:
+                note(f"{self._n_without} of {self._n_queries} queries have no hit")
+        if self._report.skipped:
             raise typer.Exit(EXIT_LEFT_OUT)

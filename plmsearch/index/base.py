@@ -91,7 +91,7 @@ class VectorIndex(ABC):
         blocks = (
             self.blocks if allowed is None else [_select(b, np.isin(b.ids, allowed)) for b in self.blocks]
         )
-        found = [self._search_block(unit, b, min(k, len(b.ids))) for b in blocks if len(b.ids)]
+        found = [self._search_block(unit, b, min(k, len(b.ids))) for b in blocks if len(b.ids) and len(unit)]
         if not found:
             return Neighbours(
                 np.empty((len(unit), 0), dtype=np.float32), np.empty((len(unit), 0), dtype=np.int64)

@@ -17,7 +17,7 @@ import numpy as np
 from plmsearch.index.base import Block, Neighbours, VectorIndex
 from plmsearch.types import Float2D
 
-__all__ = ["FaissExactIndex", "set_faiss_threads"]
+__all__ = ["FaissExactIndex", "faiss_facts", "set_faiss_threads"]
 
 
 def set_faiss_threads(threads: int) -> None:
@@ -35,3 +35,14 @@ class FaissExactIndex(VectorIndex):
 
         scores, rows = faiss.knn(unit, block.vectors, k, metric=faiss.METRIC_INNER_PRODUCT)
         return Neighbours(scores, np.take(block.ids, rows))
+
+
+def faiss_facts() -> dict[str, str]:
+    """Return faiss's version, threads and compile options."""
+    import faiss
+
+    return {
+        "faiss": str(faiss.__version__),
+        "faiss threads": str(faiss.omp_get_max_threads()),
+        "faiss options": str(faiss.get_compile_options()).strip(),
+    }

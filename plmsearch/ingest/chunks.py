@@ -22,7 +22,7 @@ from plmsearch.ingest.report import AddOptions, AddReport, Progress, SkippedRow
 from plmsearch.ingest.resolve import Resolution, Resolver
 from plmsearch.ingest.scan import Input
 from plmsearch.slices import slices
-from plmsearch.store.directory import Layout, publish, storage_errors
+from plmsearch.store.directory import Layout, storage_errors
 from plmsearch.store.repository import Repository
 from plmsearch.store.rows import (
     Chunk,
@@ -34,8 +34,8 @@ from plmsearch.store.rows import (
     StoredSpace,
     VectorRow,
 )
-from plmsearch.store.segments import FileStamp, write_segment
-from plmsearch.types import Float2D, Int1D
+from plmsearch.store.vector_files import publish_vectors
+from plmsearch.types import Int1D
 from plmsearch.vectors import unit_vectors
 
 __all__ = ["ChunkWriter", "SpaceGroup", "group_spaces"]
@@ -325,8 +325,9 @@ class ChunkWriter:
             strict=True,
         )
         with storage_errors(self._layout.root):
-            stamp = self._publish(vectors, ids[keep], file, unit=False)
-            unit_stamp = self._publish(unit_vectors(vectors, space.spec.dim), ids[keep], unit_file, unit=True)
+            stamp = publish_vectors(self._layout, self._layout.segments / file, vectors, ids[keep])
+            unit = unit_vectors(vectors, space.spec.dim)
+            unit_stamp = publish_vectors(self._layout, self._layout.derived / unit_file, unit, ids[keep])
         return NewSegment(
             segment_id=segment_id,
             space_id=space.space_id,
@@ -336,13 +337,6 @@ class ChunkWriter:
             unit_file=unit_file,
             unit_stamp=unit_stamp,
         )
-
-    def _publish(self, vectors: Float2D, ids: Int1D, name: str, *, unit: bool) -> FileStamp:
-        folder = self._layout.derived if unit else self._layout.segments
-        temporary = self._layout.tmp / name
-        stamp = write_segment(temporary, vectors, ids)
-        publish(temporary, folder / name)
-        return stamp
 
     # --- Counting --------------------------------------------------------------------------------
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from plmsearch.embedding.embed import embed_sequences, plan_of
+from plmsearch.embedding.embed import Embedded, embed_sequences, plan_of
 from plmsearch.embedding.options import ModelOptions
 from plmsearch.embedding.spec import EmbeddingSpec, SpaceRequest
 from plmsearch.errors import InputError
 from plmsearch.formats.output import open_output
-from plmsearch.ingest.prepare import prepare
-from plmsearch.ingest.report import AddOptions, Progress, SkippedRow
+from plmsearch.ingest.prepare import Prepared, prepare
+from plmsearch.ingest.report import AddOptions, AddReport, Progress
 from plmsearch.ingest.scan import Input, scan
 from plmsearch.ingest.spaces import choose_new_spaces
 from plmsearch.types import Float2D, Int1D
@@ -36,7 +36,8 @@ class EmbeddedInput:
     n_used : ndarray, dtype=int64, shape=(n,)
         Residues that entered the vector.
     n_unknown : ndarray, dtype=int64, shape=(n,)
-    skipped : list of SkippedRow
+    report : AddReport
+        What became of the rows; those left out have no row in the arrays.
     """
 
     record_ids: list[str]
@@ -44,7 +45,7 @@ class EmbeddedInput:
     n_windows: Int1D
     n_used: Int1D
     n_unknown: Int1D
-    skipped: list[SkippedRow]
+    report: AddReport
 
 
 def embed_inputs(
@@ -83,8 +84,18 @@ def embed_inputs(
         n_windows=done.n_windows,
         n_used=done.n_used,
         n_unknown=done.n_unknown,
-        skipped=[p.skipped() for p in rows if p.reason],
+        report=_report(rows, done),
     )
+
+
+def _report(rows: Sequence[Prepared], done: Embedded) -> AddReport:
+    good = [p for p in rows if not p.reason]
+    report = AddReport(n_rows=len(rows), n_skipped=len(rows) - len(good), n_embedded=len(good))
+    report.skipped = [p.skipped() for p in rows if p.reason]
+    for p in good:
+        report.changes.update(dict.fromkeys(p.notes, 1))
+    report.count_embedded(done, np.array([len(p.residues) for p in good]))
+    return report
 
 
 def write_npz(embedded: EmbeddedInput, path: str | Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 
 from plmsearch._version import __version__
+from plmsearch.errors import InputNotFoundError
 from plmsearch.ingest.report import AddReport
 from plmsearch.ingest.scan import Input
 from plmsearch.store.connection import sqlite_version
@@ -57,18 +59,21 @@ def record_run(
         turns into ``interrupted``.
     """
     run_id = repository.begin_run(command, versions(), parameters)
-    for number, one in enumerate(inputs):
-        facts = {
-            "name": one.name,
-            "format": one.format,
-            "size_bytes": one.size_bytes,
-            "sha256": one.sha256(),
-        }
-        repository.add_run_input(run_id, number, facts)
     try:
+        for number, one in enumerate(inputs):
+            repository.add_run_input(run_id, number, _facts(one))
         yield run_id
     except BaseException as exc:
         status = "failed" if isinstance(exc, Exception) else "interrupted"
         repository.finish_run(run_id, status, {**report.summary(), "error": str(exc)})
         raise
     repository.finish_run(run_id, "finished", report.summary())
+
+
+def _facts(one: Input) -> dict[str, object]:
+    # A file name is bytes to the system; what is not UTF-8 in it stands as \\xff.
+    name = os.fsencode(one.name).decode("utf-8", "backslashreplace")
+    try:
+        return {"name": name, "format": one.format, "size_bytes": one.size_bytes, "sha256": one.sha256()}
+    except OSError as exc:
+        raise InputNotFoundError(one.name, (exc.strerror or str(exc)).lower()) from exc

@@ -70,11 +70,13 @@ def choose_columns(chosen: str, metadata: Mapping[str, str]) -> list[str]:
             columns.append(name)
         elif bare in metadata:
             columns.append(_META + bare)
+        elif name in metadata:
+            columns.append(_META + name)
         else:
             known = [*HIT_COLUMNS, *metadata]
             near = get_close_matches(bare, known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ParameterError("format-output column", name, f"{hint}one of: {', '.join(known)}")
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ParameterError("format-output column", name, f"one of: {', '.join(known)}{hint}")
     return columns
 
 
@@ -86,9 +88,9 @@ def column_types(columns: Sequence[str], metadata: Mapping[str, str]) -> dict[st
 
 
 def _shown_name(column: str) -> str:
-    """A metadata column is headed by its own name, unless a hit column has it."""
+    """A metadata column is headed by its own name, unless that may be another column's heading."""
     bare = column.removeprefix(_META)
-    return column if bare in HIT_COLUMNS else bare
+    return column if bare in HIT_COLUMNS or bare.startswith(_META) else bare
 
 
 def header(columns: Sequence[str]) -> list[str]:

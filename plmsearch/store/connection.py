@@ -62,7 +62,7 @@ def open_catalog(path: Path, *, writable: bool) -> Engine:
         Begins transactions with ``BEGIN IMMEDIATE`` if writable, else ``BEGIN``.
     """
     module = sqlite_module()
-    uri = f"file:{quote(str(path.absolute()))}?mode={_open_mode(path, writable)}"
+    uri = f"file:{quote(os.fsencode(path.absolute()))}?mode={_open_mode(path, writable)}"
 
     def connect() -> Any:
         return module.connect(

@@ -77,7 +77,7 @@ class Layout:
         Raises
         ------
         NotADatabase
-            If the path is a file, or a directory with foreign files.
+            If the path is a file, or a directory that is no database but holds other files.
         DatabaseNotWritable
             If the user may not write to the directory, or create it.
         """
@@ -86,10 +86,19 @@ class Layout:
             raise NotADatabase(existing, "it is a file")
         if not os.access(existing, os.W_OK | os.X_OK):
             raise DatabaseNotWritable(existing, "permission denied")
-        if existing == self.root:
-            foreign = sorted({p.name for p in self.root.iterdir()} - _OWN_NAMES)
+        if existing == self.root and not is_database(self.root):
+            foreign = self._foreign_files()
             if foreign:
                 raise NotADatabase(self.root, f"the directory holds other files, such as {foreign[0]!r}")
+
+    def _foreign_files(self) -> list[str]:
+        """Return what no unfinished database holds: a writer would remove some of it."""
+        names = {p.name for p in self.root.iterdir()} - _OWN_NAMES
+        if not self.catalog.exists():
+            # Before there is a catalog nothing is written into the folders.
+            folders = [f for f in (self.segments, self.derived, self.tmp) if f.is_dir()]
+            names.update(f"{folder.name}/{p.name}" for folder in folders for p in folder.iterdir())
+        return sorted(names)
 
     def make(self) -> None:
         """Create the directory and its folders.
@@ -144,6 +153,8 @@ def read_format(layout: Layout) -> None:
         If there is something else.
     SchemaTooNewError
         If the format version is newer.
+    StorageError
+        If the marker cannot be read.
     """
     if not layout.root.exists():
         raise DatabaseNotFound(layout.root)
@@ -154,11 +165,11 @@ def read_format(layout: Layout) -> None:
         version = content["format_version"]
     except FileNotFoundError:
         raise NotADatabase(layout.root, f"it has no {_MARKER}") from None
-    except PermissionError as exc:
+    except OSError as exc:
         raise StorageError(layout.marker, exc.strerror or str(exc)) from exc
     except (ValueError, KeyError, TypeError) as exc:
         raise NotADatabase(layout.root, f"{_MARKER} cannot be read: {exc}") from exc
-    if not isinstance(version, int) or version < 1:
+    if type(version) is not int or version < 1:
         raise NotADatabase(layout.root, f"{_MARKER} names format version {version!r}")
     if version > FORMAT_VERSION:
         raise SchemaTooNewError(layout.root, f"format {version}", f"format {FORMAT_VERSION}")

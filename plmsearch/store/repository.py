@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, delete, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from plmsearch.embedding.spec import EmbeddingSpec
@@ -64,6 +65,9 @@ class Repository:
                 yield connection
         except DBAPIError as exc:
             raise StorageError("catalog.sqlite", str(exc.orig)) from exc
+        except UnicodeEncodeError as exc:  # such as half of a surrogate pair, from a file name or argument
+            reason = f"{exc.object!r} is no valid Unicode and cannot be stored or looked up"
+            raise StorageError("catalog.sqlite", reason) from exc
 
     # --- Reading ---------------------------------------------------------------------------------
 
@@ -247,6 +251,26 @@ class Repository:
             connection.execute(update(t.spaces).where(t.spaces.c.id == space_id).values(is_complete=1))
             _next_generation(connection)
 
+    def set_segment_stamp(self, segment_id: int, stamp: FileStamp) -> None:
+        """Record that a segment's file was checked as it lies now."""
+        with self.begin() as connection:
+            connection.execute(
+                update(t.segments)
+                .where(t.segments.c.id == segment_id)
+                .values(mtime_ns=stamp.mtime_ns, inode=stamp.inode)
+            )
+            _next_generation(connection)
+
+    def set_unit(self, segment_id: int, file: str, stamp: FileStamp) -> None:
+        """Record the file that holds a segment's vectors at unit length."""
+        a = t.artifacts.c
+        with self.begin() as connection:
+            connection.execute(delete(t.artifacts).where(a.segment_id == segment_id, a.kind == "unit"))
+            connection.execute(
+                insert(t.artifacts).values(segment_id=segment_id, kind="unit", file=file, **asdict(stamp))
+            )
+            _next_generation(connection)
+
     def begin_run(self, command: str, versions: Mapping[str, str], parameters: Mapping[str, Any]) -> int:
         """Record that a run starts, and that any other run that looks alive is not."""
         with self.begin() as connection:
@@ -381,21 +405,12 @@ def _insert_segment(connection: Connection, segment: NewSegment) -> None:
             space_id=segment.space_id,
             file=segment.file,
             n_vectors=len(segment.rows),
-            size_bytes=stamp.size_bytes,
-            digest=stamp.digest,
-            mtime_ns=stamp.mtime_ns,
-            inode=stamp.inode,
+            **asdict(stamp),
         )
     )
     connection.execute(
         insert(t.artifacts).values(
-            segment_id=segment.segment_id,
-            kind="unit",
-            file=segment.unit_file,
-            size_bytes=unit.size_bytes,
-            digest=unit.digest,
-            mtime_ns=unit.mtime_ns,
-            inode=unit.inode,
+            segment_id=segment.segment_id, kind="unit", file=segment.unit_file, **asdict(unit)
         )
     )
     _insert_many(

@@ -135,7 +135,7 @@ def write_segment(path: Path, vectors: Float2D, ids: Int1D) -> FileStamp:
     """
     header = _Header.for_shape(len(vectors), vectors.shape[1])
     packed = header.pack()
-    body = np.ascontiguousarray(vectors, dtype="<f4").data.cast("B")
+    body = np.ascontiguousarray(vectors, dtype="<f4").reshape(-1).view(np.uint8).data
     gap = b"\0" * (header.ids_offset - _HEADER_BYTES - len(body))
     tail = gap + np.ascontiguousarray(ids, dtype="<i8").tobytes()
     digests = b"".join(hashlib.sha256(b).digest() for b in _blocks(body, tail))

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy.exc import DBAPIError
-
 from plmsearch.errors import NotADatabase
 from plmsearch.store.connection import open_catalog
 from plmsearch.store.directory import Layout, is_database, read_format, storage_errors
@@ -28,8 +26,7 @@ def open_reader(path: Path) -> Repository:
     """
     layout = Layout(path)
     read_format(layout)
-    if not layout.catalog.is_file():
-        raise NotADatabase(path, "catalog.sqlite is missing")
+    _require_catalog(layout)
     repository = Repository(open_catalog(layout.catalog, writable=False))
     try:
         with repository.begin() as connection:
@@ -77,6 +74,8 @@ def open_writer(
         layout.make()
     with writer_lock(path, timeout_s=lock_timeout_s, on_wait=on_wait):
         is_new = not is_database(path)
+        if not is_new:
+            _require_catalog(layout)
         repository = Repository(open_catalog(layout.catalog, writable=True))
         try:
             with repository.begin() as connection:
@@ -89,10 +88,14 @@ def open_writer(
                 if is_new:
                     layout.mark()
             yield repository
-        except DBAPIError as exc:
-            raise NotADatabase(path, f"catalog.sqlite cannot be used: {exc.orig}") from exc
         finally:
             repository.close()
+
+
+def _require_catalog(layout: Layout) -> None:
+    """Refuse a database that lost its catalog: SQLite would make an empty one in its place."""
+    if not layout.catalog.is_file():
+        raise NotADatabase(layout.root, "catalog.sqlite is missing")
 
 
 def _remove_orphans(layout: Layout, known: set[str]) -> None:

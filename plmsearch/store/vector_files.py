@@ -3,18 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
-from plmsearch.errors import SegmentDamaged
+from plmsearch.errors import SegmentDamaged, StorageError
 from plmsearch.index.base import Block
-from plmsearch.store.directory import Layout
+from plmsearch.store.directory import Layout, publish
 from plmsearch.store.rows import StoredSegment
-from plmsearch.store.segments import Segment, open_segment
-from plmsearch.types import Float2D
+from plmsearch.store.segments import FileStamp, Segment, open_segment, write_segment
+from plmsearch.types import Float2D, Int1D
 from plmsearch.vectors import unit_vectors
 
-__all__ = ["VectorFiles"]
+__all__ = ["VectorFiles", "publish_vectors"]
+
+
+def publish_vectors(layout: Layout, final: Path, vectors: Float2D, ids: Int1D) -> FileStamp:
+    """Write a vector file so that it is durable, and whole under its name or not there.
+
+    Parameters
+    ----------
+    layout : Layout
+    final : Path
+        In ``segments/`` or ``derived/``; replaced if it exists.
+    vectors : ndarray, dtype=float32, shape=(n, d)
+    ids : ndarray, dtype=int64, shape=(n,)
+
+    Returns
+    -------
+    FileStamp
+    """
+    temporary = layout.tmp / final.name
+    stamp = write_segment(temporary, vectors, ids)
+    publish(temporary, final)
+    return stamp
 
 
 class VectorFiles:
@@ -37,6 +59,8 @@ class VectorFiles:
         ------
         SegmentDamaged
             If the file is missing or is not what was written.
+        StorageError
+            If the operating system refuses to read it.
         """
         opened = self._raw.get(segment.segment_id)
         if opened is None:
@@ -45,6 +69,8 @@ class VectorFiles:
                 opened = open_segment(path, segment.stamp)
             except FileNotFoundError as exc:
                 raise SegmentDamaged(path, "it is missing") from exc
+            except OSError as exc:
+                raise StorageError(path, exc.strerror or str(exc)) from exc
             self._raw[segment.segment_id] = opened
         return opened
 
