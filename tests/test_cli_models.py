@@ -104,7 +104,7 @@ def published(monkeypatch: pytest.MonkeyPatch, tmp_path) -> Iterator[dict[str, b
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Published) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         monkeypatch.setenv("PLMSEARCH_MODELS_URL", f"http://127.0.0.1:{server.server_address[1]}")
         for proxy in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
