@@ -265,6 +265,40 @@ class Database(Reader):
                 writer.report.seconds = time.monotonic() - started
         return writer.report
 
+    def delete(self, record_ids: Iterable[str], *, ignore_missing: bool = False) -> int:
+        """Delete records: all of them, or on an error none.
+
+        A deleted record is gone from every search, export and count at once; its row and its vector
+        stay in the files until the database is optimized.
+
+        Parameters
+        ----------
+        record_ids : iterable of str
+        ignore_missing : bool
+            Pass over ids that no live record has.
+
+        Returns
+        -------
+        int
+            Number of records deleted.
+
+        Raises
+        ------
+        RecordNotFound
+            If an id is not there. Nothing was deleted then.
+        """
+        asked = list(dict.fromkeys(record_ids))
+        with self._writing(Progress()) as repository:
+            found = repository.records_by_id(asked)
+            missing = [r for r in asked if r not in found]
+            if missing and not ignore_missing:
+                raise self._not_found(missing)
+            records = [found[r] for r in asked if r in found]
+            parameters = {"n_ids": len(asked), "ignore_missing": ignore_missing}
+            with record_run(repository, "delete", parameters, [], AddReport()) as run_id:
+                repository.delete_records(run_id, records)
+        return len(records)
+
     def _space_to_fill(self, repository: Repository, spec: EmbeddingSpec) -> StoredSpace:
         """Return the stored space of a spec, adding it if there is none."""
         named = {s.spec.name: s for s in repository.spaces()}

@@ -35,7 +35,7 @@ from plmsearch.store.repository import Repository
 from plmsearch.store.rows import StoredRecord, StoredSegment, StoredSpace
 from plmsearch.store.session import open_reader
 from plmsearch.store.vector_files import VectorFiles
-from plmsearch.types import Float2D
+from plmsearch.types import Float2D, Int1D
 
 __all__ = ["Reader", "Record"]
 
@@ -85,6 +85,7 @@ class Reader:
         self._embedders: dict[tuple[str, str], Embedder] = {}
         self._segments: dict[int, list[StoredSegment]] = {}
         self._spaces: list[StoredSpace] = []
+        self._dead: Int1D = np.empty(0, dtype=np.int64)
         self._generation = -1
 
     # --- Opening and closing ---------------------------------------------------------------------
@@ -205,8 +206,11 @@ class Reader:
         found = self.repository.records_by_id(set(record_ids))
         missing = [r for r in dict.fromkeys(record_ids) if r not in found]
         if missing:
-            raise RecordNotFound(missing, self._suggestions(missing[:_MAX_SUGGESTIONS]))
+            raise self._not_found(missing)
         return [found[r] for r in record_ids]
+
+    def _not_found(self, missing: Sequence[str]) -> RecordNotFound:
+        return RecordNotFound(missing, self._suggestions(missing[:_MAX_SUGGESTIONS]))
 
     def _suggestions(self, record_ids: Sequence[str]) -> dict[str, str]:
         near = {r: get_close_matches(r, self.repository.similar_ids(r), n=1) for r in record_ids}
@@ -218,6 +222,7 @@ class Reader:
         if generation != self._generation:
             self._spaces = self.repository.spaces()
             self._segments.clear()
+            self._dead = np.array(self.repository.dead_sequences(), dtype=np.int64)
             self._generation = generation
 
     def _segments_of(self, space: StoredSpace) -> list[StoredSegment]:
@@ -368,7 +373,7 @@ class Reader:
         if not len(queries):
             return []
         self._refresh()
-        blocks = self._files.unit_blocks(self._segments_of(space))
+        blocks = self._files.unit_blocks(self._segments_of(space), self._dead)
         index = plan_index(blocks, space.spec.dim, len(queries), self.model_options.threads)
         started = time.perf_counter()
         # One more: the query's own record or sequence may have to be left out.

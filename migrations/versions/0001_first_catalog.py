@@ -75,6 +75,9 @@ def upgrade():
     op.create_index(
         "live_record_id", "records", ["record_id"], unique=True, sqlite_where=sa.text("deleted IS NULL")
     )
+    op.create_index(
+        "dead_record", "records", ["sequence_id"], sqlite_where=sa.text("deleted IS NOT NULL")
+    )
     op.create_table(
         "metadata_columns",
         sa.Column("name", sa.Text, primary_key=True),

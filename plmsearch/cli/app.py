@@ -13,12 +13,16 @@ from typing import Annotated
 import typer
 
 from plmsearch._version import __version__
+from plmsearch.cli.backup import backup, restore
+from plmsearch.cli.delete import delete
 from plmsearch.cli.doctor import doctor
 from plmsearch.cli.embed import embed
 from plmsearch.cli.index import index
 from plmsearch.cli.info import info
 from plmsearch.cli.models import models_app
 from plmsearch.cli.query import query
+from plmsearch.cli.repair import repair
+from plmsearch.cli.verify import verify
 
 __all__ = ["app", "main"]
 
@@ -52,6 +56,11 @@ app.command(epilog="Example: plmsearch index db/ heavy.tsv --id-col Name --seq-c
 app.command(epilog="Example: plmsearch query db/ query.fasta -k 10 --format tsv -o hits.tsv")(query)
 app.command(epilog="Example: plmsearch embed db/ --model antiberty --layers 4,6,8")(embed)
 app.command(epilog="Example: plmsearch info db/")(info)
+app.command(epilog="Example: plmsearch delete db/ AB123 AB124 --yes")(delete)
+app.command(epilog="Example: plmsearch verify db/ --full")(verify)
+app.command(epilog="Example: plmsearch repair db/")(repair)
+app.command(epilog="Example: plmsearch backup db/ db-backup/")(backup)
+app.command(epilog="Example: plmsearch restore db-backup/ db/")(restore)
 app.command(epilog="Example: plmsearch doctor")(doctor)
 app.add_typer(models_app, name="models")
 

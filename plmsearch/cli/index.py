@@ -32,7 +32,8 @@ def index(
     on_duplicate: Annotated[
         str,
         typer.Option(
-            help="An id taken by a different record: rename (X_2, X_3...), error or skip.", metavar="POLICY"
+            help="An id taken by a different record: rename (X_2, X_3...), error, skip, or replace it.",
+            metavar="POLICY",
         ),
     ] = "rename",
     long: o.Long = None,
@@ -78,6 +79,7 @@ def _print_report(report: AddReport, n_records: int, *, quiet: bool) -> None:
         return
     note(
         f"{report.n_rows} rows: {report.n_added} added, {report.n_renamed} renamed, "
+        f"{report.n_replaced} replaced, "
         f"{report.n_present} already present, {report.n_skipped} left out"
     )
     note(f"{report.n_embedded} new sequences embedded in {report.seconds:.1f} s ({', '.join(report.spaces)})")

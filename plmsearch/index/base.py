@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -30,10 +30,18 @@ class Block:
     vectors : ndarray, dtype=float32, shape=(n, d)
     ids : ndarray, dtype=int64, shape=(n,)
         At least 0, unique over all blocks of an index.
+    dead : ndarray, dtype=int64, shape=(m,)
+        Those of the ids that are never found.
     """
 
     vectors: Float2D
     ids: Int1D
+    dead: Int1D = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+
+    @property
+    def n_live(self) -> int:
+        """Vectors that can be found."""
+        return len(self.ids) - len(self.dead)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +64,11 @@ class VectorIndex(ABC):
     """Vectors that can be searched."""
 
     def __init__(self, blocks: Sequence[Block], dim: int) -> None:
-        self.blocks = [b for b in blocks if len(b.ids)]
+        self.blocks = [b for b in blocks if b.n_live]
         self.dim = dim
 
     def __len__(self) -> int:
-        return sum(len(b.ids) for b in self.blocks)
+        return sum(b.n_live for b in self.blocks)
 
     def search(self, queries: Float2D, k: int, *, allowed: Int1D | None = None) -> Neighbours:
         """Find the nearest vectors.
@@ -91,7 +99,7 @@ class VectorIndex(ABC):
         blocks = (
             self.blocks if allowed is None else [_select(b, np.isin(b.ids, allowed)) for b in self.blocks]
         )
-        found = [self._search_block(unit, b, min(k, len(b.ids))) for b in blocks if len(b.ids) and len(unit)]
+        found = [self._search_live(unit, b, min(k, b.n_live)) for b in blocks if b.n_live and len(unit)]
         if not found:
             return Neighbours(
                 np.empty((len(unit), 0), dtype=np.float32), np.empty((len(unit), 0), dtype=np.int64)
@@ -99,13 +107,28 @@ class VectorIndex(ABC):
         scores = np.concatenate([f.scores for f in found], axis=1)
         return best_of(np.clip(scores, -1, 1), np.concatenate([f.ids for f in found], axis=1), k)
 
+    def _search_live(self, unit: Float2D, block: Block, k: int) -> Neighbours:
+        """Return the k nearest live vectors of one block, asking for more until there are enough."""
+        n, n_dead = len(block.ids), len(block.dead)
+        wanted = min(n, k + min(n_dead, k))
+        while True:
+            found = self._search_block(unit, block, wanted)
+            if not n_dead:
+                return found
+            is_dead = np.isin(found.ids, block.dead)
+            if wanted == n or ((~is_dead).sum(axis=1) >= k).all():
+                return best_of(np.where(is_dead, np.float32(-np.inf), found.scores), found.ids, k)
+            wanted = min(n, 2 * wanted)
+
     @abstractmethod
     def _search_block(self, unit: Float2D, block: Block, k: int) -> Neighbours:
         """Return the k nearest of one block, in any order; 1 <= k <= len(block.ids)."""
 
 
 def _select(block: Block, rows: Bool1D) -> Block:
-    return block if rows.all() else Block(block.vectors[rows], block.ids[rows])
+    if rows.all():
+        return block
+    return Block(block.vectors[rows], block.ids[rows], np.intersect1d(block.ids[rows], block.dead))
 
 
 def best_of(scores: Float2D, ids: Int2D, k: int) -> Neighbours:

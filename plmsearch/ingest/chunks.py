@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -148,6 +148,7 @@ class ChunkWriter:
         self._rows: list[tuple[int, Prepared, Resolution, int | None]] = []
         self._new_sequences: dict[str, NewSequence] = {}
         self._new_records: list[NewRecord] = []
+        self._buried: list[int] = []
         self._residues = 0
         self._since = time.monotonic()
 
@@ -183,7 +184,7 @@ class ChunkWriter:
             if resolution.outcome != "skipped":
                 sequence_id = self._sequence_id(row, known)
                 self._need(sequence_id, row)
-            if resolution.outcome in {"added", "renamed"}:
+            if resolution.outcome in {"added", "renamed", "replaced"}:
                 self._add_record(row, resolution, sequence_id)
             self._rows.append((number, row, resolution, sequence_id))
             if self._is_due():
@@ -216,16 +217,22 @@ class ChunkWriter:
 
     def _add_record(self, row: Prepared, resolution: Resolution, sequence_id: int | None) -> None:
         assert sequence_id is not None
+        if resolution.replaces is not None:
+            self._bury(resolution.replaces)
         self._new_records.append(
             NewRecord(
-                self._next_key,
-                resolution.record_id,
-                sequence_id,
-                row.record.description,
-                row.metadata_json,
+                self._next_key, resolution.record_id, sequence_id, row.record.description, row.metadata_json
             )
         )
         self._next_key += 1
+
+    def _bury(self, key: int) -> None:
+        """Give a record its tombstone, whether it is committed or comes with this chunk."""
+        place = len(self._new_records) - (self._next_key - key)
+        if place < 0:
+            self._buried.append(key)
+        else:
+            self._new_records[place] = replace(self._new_records[place], is_buried=True)
 
     def _is_due(self) -> bool:
         return (
@@ -272,6 +279,7 @@ class ChunkWriter:
                 counters=Counters(self._next_sequence_id, self._next_key, self._next_segment_id),
                 sequences=list(self._new_sequences.values()),
                 records=self._new_records,
+                buried=self._buried,
                 segments=segments,
                 ledger=[self._ledger_row(r, made) for r in self._rows],
                 columns=self._columns,
@@ -381,6 +389,8 @@ class ChunkWriter:
                     report.n_added += 1
                 case "renamed":
                     report.n_renamed += 1
+                case "replaced":
+                    report.n_replaced += 1
                 case "present":
                     report.n_present += 1
                 case "skipped":

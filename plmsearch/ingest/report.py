@@ -28,7 +28,7 @@ __all__ = [
 OnInvalid: TypeAlias = Literal["error", "skip", "mask"]
 ON_INVALID: tuple[OnInvalid, ...] = get_args(OnInvalid)
 
-OnDuplicate: TypeAlias = Literal["rename", "error", "skip"]
+OnDuplicate: TypeAlias = Literal["rename", "error", "skip", "replace"]
 ON_DUPLICATE: tuple[OnDuplicate, ...] = get_args(OnDuplicate)
 
 
@@ -41,8 +41,9 @@ class AddOptions:
     on_invalid : {"error", "skip", "mask"}
         Letters that are no residue: stop, leave the record out, or read them as X. Empty and
         nucleotide sequences: left out with ``skip``, else stop.
-    on_duplicate : {"rename", "error", "skip"}
-        An id that is taken by a different record: try X_2, X_3..., stop, or leave the row out.
+    on_duplicate : {"rename", "error", "skip", "replace"}
+        An id that is taken by a different record: try X_2, X_3..., stop, leave the row out, or put
+        it in the place of that record.
     long : {"window", "truncate", "skip", "error"} or None
         Sequences above the model's length: read in overlapping windows, cut, leave out, or stop.
         None: as the database does, and windows in a new one.
@@ -87,10 +88,10 @@ class AddReport:
     Attributes
     ----------
     n_rows : int
-        Rows read; always the sum of added, renamed, present and skipped.
-    n_added, n_renamed, n_present, n_skipped : int
-        Rows that became a record under their own id, under another id, that were there before, and
-        that were left out.
+        Rows read; always the sum of added, renamed, replaced, present and skipped.
+    n_added, n_renamed, n_replaced, n_present, n_skipped : int
+        Rows that became a record under their own id, under another id, in the place of another
+        record, that were there before, and that were left out.
     n_embedded : int
         Distinct sequences that went through the model.
     n_windowed, n_truncated : int
@@ -115,6 +116,7 @@ class AddReport:
     n_rows: int = 0
     n_added: int = 0
     n_renamed: int = 0
+    n_replaced: int = 0
     n_present: int = 0
     n_skipped: int = 0
     n_embedded: int = 0

@@ -2,7 +2,7 @@
 
 Same id, sequence, description and metadata: already present. Same id otherwise: a duplicate, and
 the policy decides. Renaming tries X_2, X_3... until an id is free or carries the same record, so
-repeating an input adds nothing.
+repeating an input adds nothing. Replacing gives the old record a tombstone.
 """
 
 from __future__ import annotations
@@ -30,18 +30,21 @@ class Resolution:
 
     Parameters
     ----------
-    outcome : {"added", "renamed", "present", "skipped"}
+    outcome : {"added", "renamed", "replaced", "present", "skipped"}
     record_id : str
         Id in the database.
     key : int or None
         Key of the record, if it is present; of a new one the caller gives it.
     reason : str
+    replaces : int or None
+        Key of the record that this one takes the place of.
     """
 
-    outcome: Literal["added", "renamed", "present", "skipped"]
+    outcome: Literal["added", "renamed", "replaced", "present", "skipped"]
     record_id: str
     key: int | None = None
     reason: str = ""
+    replaces: int | None = None
 
 
 @dataclass(slots=True)
@@ -58,7 +61,7 @@ class Resolver:
     Parameters
     ----------
     repository : Repository
-    policy : {"rename", "error", "skip"}
+    policy : {"rename", "error", "skip", "replace"}
     """
 
     def __init__(self, repository: Repository, policy: OnDuplicate) -> None:
@@ -102,6 +105,9 @@ class Resolver:
             raise DuplicateRecordError(record_id, source=row.record.source, row=row.record.row)
         if self._policy == "skip":
             return Resolution("skipped", record_id, reason="the id is taken by a different record")
+        if self._policy == "replace":
+            self._pending[record_id] = (row.content, next_key)
+            return Resolution("replaced", record_id, next_key, replaces=taken[1])
         return self._rename(row, next_key)
 
     def _rename(self, row: Prepared, next_key: int) -> Resolution:

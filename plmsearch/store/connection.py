@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,7 +22,7 @@ from sqlalchemy.pool import QueuePool
 
 from plmsearch.errors import StorageError
 
-__all__ = ["open_catalog", "sqlite_module", "sqlite_version", "wal_is_safe"]
+__all__ = ["copy_catalog", "open_catalog", "sqlite_module", "sqlite_version", "wal_is_safe"]
 
 _WAL_RESET_FIXED = (3, 51, 3)
 _BUSY_TIMEOUT_S = 30.0
@@ -62,7 +63,7 @@ def open_catalog(path: Path, *, writable: bool) -> Engine:
         Begins transactions with ``BEGIN IMMEDIATE`` if writable, else ``BEGIN``.
     """
     module = sqlite_module()
-    uri = f"file:{quote(os.fsencode(path.absolute()))}?mode={_open_mode(path, writable)}"
+    uri = _uri(path, _open_mode(path, writable))
 
     def connect() -> Any:
         return module.connect(
@@ -78,6 +79,36 @@ def open_catalog(path: Path, *, writable: bool) -> Engine:
         connection.exec_driver_sql(begin)
 
     return engine
+
+
+def copy_catalog(source: Path, target: Path) -> None:
+    """Copy one committed state of a catalog, also while another process writes to it.
+
+    Parameters
+    ----------
+    source : Path
+    target : Path
+        A new file; neither it nor its journal is synced.
+
+    Raises
+    ------
+    StorageError
+        If the source cannot be read or the target cannot be written.
+    """
+    module = sqlite_module()
+    uri = _uri(source, _open_mode(source, writable=False))
+    try:
+        with (
+            closing(module.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S)) as reading,
+            closing(module.connect(os.fspath(target))) as writing,
+        ):
+            reading.backup(writing)
+    except module.Error as exc:
+        raise StorageError(source, str(exc)) from exc
+
+
+def _uri(path: Path, mode: str) -> str:
+    return f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
 
 
 def _open_mode(path: Path, writable: bool) -> str:

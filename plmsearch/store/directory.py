@@ -30,12 +30,29 @@ from plmsearch.errors import (
     StorageError,
 )
 
-__all__ = ["FORMAT_VERSION", "Layout", "is_database", "publish", "read_format", "storage_errors"]
+__all__ = [
+    "FORMAT_VERSION",
+    "Layout",
+    "is_database",
+    "publish",
+    "read_format",
+    "storage_errors",
+    "sync_directory",
+    "sync_file",
+]
 
 FORMAT_VERSION = 1
 _MARKER = "plmsearch.json"
 _OWN_NAMES = frozenset(
-    {_MARKER, "catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm", "catalog.sqlite-journal"}
+    {
+        _MARKER,
+        "quarantine",
+        "SHA256SUMS",
+        "catalog.sqlite",
+        "catalog.sqlite-wal",
+        "catalog.sqlite-shm",
+        "catalog.sqlite-journal",
+    }
     | {"segments", "derived", "tmp", "LOCK"}
 )
 
@@ -70,6 +87,11 @@ class Layout:
     def tmp(self) -> Path:
         """Directory of files that are not yet, or no longer, part of the database."""
         return self.root / "tmp"
+
+    @property
+    def quarantine(self) -> Path:
+        """Directory of damaged files that `repair` took away; made when it is needed."""
+        return self.root / "quarantine"
 
     def refuse_unusable(self) -> None:
         """Find out, before anything is computed, that no database can be written here.
@@ -184,6 +206,15 @@ def publish(temporary: Path, final: Path) -> None:
 def sync_directory(path: Path) -> None:
     """Make the names in a directory durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Make the content of a file durable."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

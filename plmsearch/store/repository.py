@@ -140,6 +140,13 @@ class Repository:
             same.sort(key=lambda record: record.key)
         return by_sequence
 
+    def dead_sequences(self) -> list[int]:
+        """Return the ids of sequences that only deleted records point to."""
+        r, live = t.records.c, t.records.alias("live").c
+        has_live = select(live.key).where(live.sequence_id == r.sequence_id, live.deleted.is_(None))
+        query = select(r.sequence_id).where(r.deleted.is_not(None), ~has_live.exists()).distinct()
+        return [row[0] for row in self._all(query)]
+
     def all_records(self) -> Iterator[StoredRecord]:
         """Yield every live record in order of insertion, page by page."""
         last = 0
@@ -245,6 +252,35 @@ class Repository:
             assert result.inserted_primary_key is not None
             return int(result.inserted_primary_key[0])
 
+    def delete_records(self, run_id: int, records: Sequence[StoredRecord]) -> None:
+        """Give live records their tombstone, and the ledger a row for each, in one transaction."""
+        with self.begin() as connection:
+            _bury(connection, run_id, [r.key for r in records])
+            rows = (LedgerRow(0, n, r.record_id, "deleted", r.key) for n, r in enumerate(records, start=1))
+            _insert_many(connection, t.ledger, (_ledger_values(run_id, row) for row in rows))
+            _next_generation(connection)
+
+    def drop_segment(self, segment_id: int) -> list[str]:
+        """Forget a segment and its vectors: its space is not complete until they are made again.
+
+        Returns
+        -------
+        list of str
+            Ids of the live records whose vector it held.
+        """
+        v, r, s = t.vectors.c, t.records.c, t.segments.c
+        held = select(v.sequence_id).where(v.segment_id == segment_id)
+        names = select(r.record_id).where(r.sequence_id.in_(held), r.deleted.is_(None)).order_by(r.key)
+        space = select(s.space_id).where(s.id == segment_id).scalar_subquery()
+        with self.begin() as connection:
+            record_ids = list(connection.execute(names).scalars())
+            connection.execute(update(t.spaces).where(t.spaces.c.id == space).values(is_complete=0))
+            connection.execute(delete(t.vectors).where(v.segment_id == segment_id))
+            connection.execute(delete(t.artifacts).where(t.artifacts.c.segment_id == segment_id))
+            connection.execute(delete(t.segments).where(s.id == segment_id))
+            _next_generation(connection)
+        return record_ids
+
     def complete_space(self, space_id: int) -> None:
         """Record that every live sequence has a vector in the space."""
         with self.begin() as connection:
@@ -322,6 +358,7 @@ class Repository:
             )
             for segment in chunk.segments:
                 _insert_segment(connection, segment)
+            _bury(connection, chunk.run_id, chunk.buried)
             _insert_many(
                 connection,
                 t.records,
@@ -333,6 +370,7 @@ class Repository:
                         "description": r.description,
                         "metadata": r.metadata_json,
                         "run_id": chunk.run_id,
+                        "deleted": chunk.run_id if r.is_buried else None,
                     }
                     for r in chunk.records
                 ),
@@ -385,6 +423,12 @@ def _select_records() -> AnySelect:
 
 def _stored_record(row: AnyRow) -> StoredRecord:
     return StoredRecord(row[0], row[1], row[2], row[3], json.loads(row[4]), row[5], row[6].hex())
+
+
+def _bury(connection: Connection, run_id: int, keys: Iterable[int]) -> None:
+    """Set the tombstone of records."""
+    for part in slices(keys, _IN_LIST):
+        connection.execute(update(t.records).where(t.records.c.key.in_(part)).values(deleted=run_id))
 
 
 def _next_generation(connection: Connection) -> None:

@@ -106,13 +106,17 @@ class NewSequence:
 
 @dataclass(frozen=True, slots=True)
 class NewRecord:
-    """A record to store; `metadata_json` is canonical: sorted keys, text values."""
+    """A record to store; `metadata_json` is canonical: sorted keys, text values.
+
+    `is_buried`: a later row of the same chunk replaced it, so it is stored as deleted.
+    """
 
     key: int
     record_id: str
     sequence_id: int
     description: str
     metadata_json: str
+    is_buried: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +156,7 @@ class LedgerRow:
     input_id : str
         The id as read.
     outcome : str
-        ``added``, ``renamed``, ``present`` or ``skipped``.
+        ``added``, ``renamed``, ``replaced``, ``present``, ``skipped`` or ``deleted``.
     record_key : int or None
         The record it became or already was.
     reason : str
@@ -172,13 +176,14 @@ class LedgerRow:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Everything one commit adds."""
+    """Everything one commit changes; `buried` are the keys of records that get a tombstone."""
 
     run_id: int
     counters: Counters
     sequences: Sequence[NewSequence] = ()
     records: Sequence[NewRecord] = ()
     segments: Sequence[NewSegment] = ()
+    buried: Sequence[int] = ()
     ledger: Sequence[LedgerRow] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
 

@@ -116,6 +116,8 @@ records = Table(
     Column("run_id", Integer, ForeignKey("runs.id"), nullable=False),
     Column("deleted", Integer),
 )
+#: Few records are deleted, so what is dead is found without looking at the live.
+Index("dead_record", records.c.sequence_id, sqlite_where=text("deleted IS NOT NULL"))
 #: An id is unique among the live; a tombstone keeps its row.
 Index("live_record_id", records.c.record_id, unique=True, sqlite_where=text("deleted IS NULL"))
 

@@ -1,0 +1,176 @@
+"""A consistent copy of one generation, with a manifest, and back again.
+
+A backup is a directory that is itself a database (without derived files), plus ``SHA256SUMS`` in the
+format of ``sha256sum``, so that it can be checked with nothing but coreutils. It is made while a
+writer runs: the catalog is copied by SQLite's backup interface, which gives one committed state, and
+the segments it names are immutable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from plmsearch.errors import FileFormatError, InputNotFoundError, NotADatabase, StorageError
+from plmsearch.reader import Reader
+from plmsearch.store.connection import copy_catalog
+from plmsearch.store.directory import Layout, is_database, storage_errors, sync_directory, sync_file
+from plmsearch.store.segments import open_segment
+from plmsearch.store.session import open_reader, open_writer
+from plmsearch.store.upkeep import refresh_files
+
+__all__ = ["MANIFEST", "backup", "restore"]
+
+MANIFEST = "SHA256SUMS"
+_HEX_DIGITS = 64
+
+
+def backup(reader: Reader, target: Path) -> int:
+    """Copy a database as one commit left it.
+
+    Parameters
+    ----------
+    reader : Reader
+    target : Path
+        A directory that does not exist yet.
+
+    Returns
+    -------
+    int
+        Generation that was copied.
+
+    Raises
+    ------
+    StorageError
+        If the target exists, or the operating system refuses a step; nothing is left under its name.
+    SegmentDamaged
+        If a vector file is not what was written: repair the database first.
+    """
+    reader.connect()
+    return _made_whole(target, lambda work: _copy_database(reader.path, work))
+
+
+def restore(source: Path, target: Path) -> int:
+    """Make a database from a backup, after checking every file against the manifest.
+
+    Parameters
+    ----------
+    source : Path
+        What `backup` wrote.
+    target : Path
+        A directory that does not exist yet.
+
+    Returns
+    -------
+    int
+        Generation of the database.
+
+    Raises
+    ------
+    InputNotFoundError, FileFormatError
+        If the source is no backup, or a file is missing or not what was written.
+    StorageError
+        If the target exists, or the operating system refuses a step.
+    """
+    check_manifest(source)
+    return _made_whole(target, lambda work: _copy_back(source, work))
+
+
+def check_manifest(source: Path) -> None:
+    """Compare every file of a backup with its manifest.
+
+    Raises
+    ------
+    InputNotFoundError, FileFormatError
+    """
+    manifest = source / MANIFEST
+    if not manifest.is_file():
+        raise InputNotFoundError(source, f"it is no backup: it has no {MANIFEST}")
+    with storage_errors(source):
+        for digest, name in _manifest_lines(manifest):
+            file = source / name
+            if not file.is_file():
+                raise FileFormatError(str(file), "is missing from the backup")
+            if _sha256(file) != digest:
+                raise FileFormatError(str(file), f"is not what was backed up: {MANIFEST} has another SHA-256")
+
+
+def _manifest_lines(manifest: Path) -> Iterator[tuple[str, str]]:
+    for line in manifest.read_text(encoding="utf-8").splitlines():
+        digest, _, name = line.partition("  ")
+        if len(digest) != _HEX_DIGITS or not name or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise FileFormatError(str(manifest), f"has a line that is no checksum: {line!r}")
+        yield digest, name
+
+
+def _made_whole(target: Path, make: Callable[[Path], int]) -> int:
+    """Let `make` fill a directory beside the target, then rename it; on an error leave nothing."""
+    if target.exists():
+        raise StorageError(target, "it exists already", hint="name a directory that does not exist")
+    work = target.with_name(f".{target.name}.incomplete")
+    with storage_errors(target):
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        try:
+            generation = make(work)
+            work.rename(target)
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+        sync_directory(target.parent)
+    return generation
+
+
+def _copy_database(path: Path, work: Path) -> int:
+    """Copy catalog, marker and the segments of one generation, and write the manifest."""
+    source, target = Layout(path), Layout(work)
+    target.make()
+    copy_catalog(source.catalog, target.catalog)
+    _copy(source.marker, target.marker)
+    repository = open_reader(work)
+    try:
+        segments = [s for space in repository.spaces() for s in repository.segments(space.space_id)]
+        generation = repository.generation()
+    finally:
+        repository.close()
+    for segment in segments:
+        _copy(source.segments / segment.file, target.segments / segment.file)
+        # A backup of damaged vectors would be found out on the day it is needed.
+        open_segment(target.segments / segment.file, segment.stamp, full=True)
+    names = ["plmsearch.json", "catalog.sqlite", *(f"segments/{s.file}" for s in segments)]
+    manifest = work / MANIFEST
+    manifest.write_text("".join(f"{_sha256(work / name)}  {name}\n" for name in names), encoding="utf-8")
+    _sync_tree(work)
+    return generation
+
+
+def _copy_back(source: Path, work: Path) -> int:
+    if not is_database(source):
+        raise NotADatabase(source, "the backup holds no database")
+    Layout(work).make()
+    for _, name in _manifest_lines(source / MANIFEST):
+        _copy(source / name, work / name)
+    with open_writer(work) as repository:
+        refresh_files(repository, Layout(work))
+        generation = repository.generation()
+    _sync_tree(work)
+    return generation
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copyfile(source, target)
+    sync_file(target)
+
+
+def _sync_tree(work: Path) -> None:
+    """Make every file and name below a directory durable."""
+    for path in sorted(work.rglob("*")):
+        (sync_directory if path.is_dir() else sync_file)(path)
+    sync_directory(work)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,50 @@
+"""``plmsearch repair``: mend what can be mended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from plmsearch.cli import options as o
+from plmsearch.cli.console import handles_errors, note, shown
+
+__all__ = ["repair"]
+
+
+@handles_errors
+def repair(
+    database: Annotated[Path, typer.Argument(metavar="DB", help="Database directory.")],
+    weights: o.Weights = None,
+    device: o.Device = "auto",
+    precision: o.Precision = "auto",
+    threads: o.Threads = None,
+    batch_tokens: o.BatchTokens = 4096,
+    lock_timeout: o.LockTimeout = 60.0,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Read every byte; rebuild derived files, and embed anew what a damaged vector file held.
+
+    A damaged file is kept in quarantine/, and the records it held vectors of are named. Safe to
+    interrupt and to repeat. A damaged catalog is not mended: restore a backup.
+    """
+    from plmsearch.database import open_database
+    from plmsearch.repair import repair as mend
+
+    running = o.model_options(weights, device, precision, threads, batch_tokens)
+    with (
+        open_database(database, model_options=running, lock_timeout_s=lock_timeout) as db,
+        shown(quiet=quiet) as progress,
+    ):
+        report = mend(db, progress=progress)
+    for file in report.quarantined:
+        note(f"damaged: {file.file}: {file.reason}; it held the vectors of {len(file.record_ids)} records:")
+        for record_id in file.record_ids:
+            typer.echo(record_id)
+    if not quiet:
+        note(
+            f"{len(report.quarantined)} vector files damaged, {report.n_embedded} sequences embedded anew, "
+            f"{len(report.rebuilt)} derived files rebuilt"
+        )

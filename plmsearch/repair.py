@@ -1,0 +1,127 @@
+"""Mend what can be mended: rebuild derived files, and embed anew what a damaged segment held.
+
+Sequences are in the catalog, so a lost vector is computed again by the model of its space; the result
+is the same up to rounding (1e-5 relative). The damaged file is kept in ``quarantine/``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from plmsearch.database import Database
+from plmsearch.embedding.spec import EmbeddingSpec, SpaceRequest
+from plmsearch.errors import SegmentDamaged
+from plmsearch.ingest.report import Progress
+from plmsearch.store.directory import Layout, storage_errors, sync_directory
+from plmsearch.store.repository import Repository
+from plmsearch.store.rows import StoredSegment
+from plmsearch.store.segments import open_segment
+from plmsearch.store.session import open_writer
+from plmsearch.store.upkeep import refresh_files
+
+__all__ = ["Quarantined", "RepairReport", "repair"]
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A damaged segment.
+
+    Parameters
+    ----------
+    file : str
+        Where it lies now.
+    reason : str
+    record_ids : list of str
+        Live records whose vector it held.
+    """
+
+    file: str
+    reason: str
+    record_ids: list[str]
+
+
+@dataclass(slots=True)
+class RepairReport:
+    """What a repair did.
+
+    Attributes
+    ----------
+    rebuilt : list of str
+        Derived files that were written anew.
+    quarantined : list of Quarantined
+    n_embedded : int
+        Sequences that were embedded anew.
+    """
+
+    rebuilt: list[str] = field(default_factory=list)
+    quarantined: list[Quarantined] = field(default_factory=list)
+    n_embedded: int = 0
+
+
+def repair(database: Database, *, progress: Progress | None = None) -> RepairReport:
+    """Read every byte, take damaged files away, and make their vectors again.
+
+    Safe to interrupt and to repeat.
+
+    Parameters
+    ----------
+    database : Database
+    progress : Progress, optional
+
+    Returns
+    -------
+    RepairReport
+
+    Raises
+    ------
+    EmbeddingSpecMismatch, ModelUnavailableError
+        If the model of a damaged segment is not at hand. What was taken away stays away, and the
+        space is not searched until a repeated repair has completed it.
+    """
+    report = RepairReport()
+    show = progress or Progress()
+    database.close()
+    with open_writer(database.path) as repository:
+        for space in repository.spaces():
+            for segment in repository.segments(space.space_id):
+                reason = _damage(Layout(database.path).segments / segment.file, segment)
+                if reason:
+                    report.quarantined.append(_quarantine(repository, database.path, segment, reason))
+        report.rebuilt = refresh_files(repository, Layout(database.path), full=True)
+        incomplete = [s.spec for s in repository.spaces() if not s.is_complete]
+    for spec in incomplete:
+        show.say(f"embedding what is missing in {spec.name}")
+        report.n_embedded += _complete(database, spec, show)
+    return report
+
+
+def _damage(path: Path, segment: StoredSegment) -> str:
+    """Say what is wrong with a segment's file; empty if nothing is."""
+    try:
+        open_segment(path, segment.stamp, full=True)
+    except FileNotFoundError:
+        return "it is missing"
+    except SegmentDamaged as error:
+        return error.reason
+    return ""
+
+
+def _quarantine(repository: Repository, path: Path, segment: StoredSegment, reason: str) -> Quarantined:
+    """Move a file away, then forget it: in this order a crash leaves a missing file, which is found."""
+    layout = Layout(path)
+    folder = layout.quarantine
+    with storage_errors(path):
+        folder.mkdir(exist_ok=True)
+        source = layout.segments / segment.file
+        if source.exists():
+            source.rename(folder / segment.file)
+            sync_directory(folder)
+            sync_directory(layout.segments)
+    record_ids = repository.drop_segment(segment.segment_id)
+    return Quarantined(f"quarantine/{segment.file}", reason, record_ids)
+
+
+def _complete(database: Database, spec: EmbeddingSpec, progress: Progress) -> int:
+    request = SpaceRequest(spec.model_id, str(spec.layer), spec.pooling)
+    return database.embed(request, long=spec.long, progress=progress).n_embedded

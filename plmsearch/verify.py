@@ -1,0 +1,218 @@
+"""Check that everything is there, whole, and consistent with everything else.
+
+The fast check reads the catalog, and of every vector file its size, header and footer. The full
+check also reads every byte, compares every checksum, and looks at every number.
+
+Nothing is written. It may run while another process writes: a finding made while a commit came in
+between is looked at again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from plmsearch.errors import InvalidVectorError, SegmentDamaged
+from plmsearch.reader import Reader
+from plmsearch.store import audit
+from plmsearch.store.directory import Layout
+from plmsearch.store.repository import Repository
+from plmsearch.store.rows import RunRow, StoredSegment, StoredSpace
+from plmsearch.store.segments import FileStamp, Segment, open_segment
+from plmsearch.vectors import check_vectors, unit_vectors
+
+__all__ = ["Finding", "verify"]
+
+Severity = Literal["damage", "rebuildable", "note"]
+
+#: Between two commits of a writer at work lie seconds, so a check is soon undisturbed.
+_ATTEMPTS = 5
+#: A unit vector is computed once and stored; computing it again gives the same up to rounding.
+_UNIT_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not as it should be.
+
+    Parameters
+    ----------
+    severity : {"damage", "rebuildable", "note"}
+        Data that was acknowledged is wrong or missing; a derived file is; nothing is lost.
+    where : str
+        File or table.
+    problem : str
+    remedy : str
+        The command that mends it.
+    """
+
+    severity: Severity
+    where: str
+    problem: str
+    remedy: str
+
+
+def verify(reader: Reader, *, full: bool = False) -> list[Finding]:
+    """Check a database.
+
+    Parameters
+    ----------
+    reader : Reader
+    full : bool
+        Read every byte.
+
+    Returns
+    -------
+    list of Finding
+        Empty if all is well.
+    """
+    for _ in range(_ATTEMPTS):
+        generation = reader.repository.generation()
+        findings = list(_findings(reader, full=full))
+        if not findings or reader.repository.generation() == generation:
+            break
+    return findings
+
+
+def _findings(reader: Reader, *, full: bool) -> Iterator[Finding]:
+    repository, layout = reader.repository, Layout(reader.path)
+    restore = f"plmsearch restore BACKUP {reader.path}"
+    mend = f"plmsearch repair {reader.path}"
+    for problem in audit.sqlite_problems(repository, full=full):
+        yield Finding("damage", "catalog.sqlite", problem, restore)
+    for problem in audit.broken_references(repository):
+        yield Finding("damage", "catalog.sqlite", problem, restore)
+    n_misplaced = audit.misplaced_vectors(repository)
+    if n_misplaced:
+        yield Finding(
+            "damage", "catalog.sqlite", f"{n_misplaced} vectors in a segment of another space", restore
+        )
+    if full:
+        for sequence_id in audit.wrong_hashes(repository):
+            problem = f"the residues of sequence {sequence_id} do not have the hash that is stored"
+            yield Finding("damage", "catalog.sqlite", problem, restore)
+    yield from _ledger(repository, restore)
+    rows = audit.segment_rows(repository)
+    known: set[str] = set()
+    for space in reader.spaces():
+        segments = repository.segments(space.space_id)
+        known.update(s.file for s in segments)
+        yield from _coverage(repository, space, reader.path)
+        for segment in segments:
+            yield from _segment(repository, layout, space, segment, rows, full=full, remedy=mend)
+    yield from _orphans(layout, known)
+
+
+def _ledger(repository: Repository, remedy: str) -> Iterator[Finding]:
+    """Every input row of a finished run must have one line."""
+    counts = audit.ledger_counts(repository)
+    for run in repository.runs():
+        if run.status == "finished" and run.summary is not None:
+            yield from _run(run, counts.get(run.run_id, {}), remedy)
+
+
+def _run(run: RunRow, found: Mapping[str, int], remedy: str) -> Iterator[Finding]:
+    summary = json.loads(run.summary or "{}")
+    for outcome in ("added", "renamed", "replaced", "present", "skipped"):
+        expected = summary.get(f"n_{outcome}", 0)
+        if found.get(outcome, 0) != expected:
+            problem = (
+                f"run {run.run_id}: {found.get(outcome, 0)} ledger rows {outcome}, {expected} were counted"
+            )
+            yield Finding("damage", "catalog.sqlite", problem, remedy)
+
+
+def _coverage(repository: Repository, space: StoredSpace, path: Path) -> Iterator[Finding]:
+    """Every live sequence must have a vector in every space that is complete."""
+    n_missing = repository.n_without_vector(space.space_id)
+    spec = space.spec
+    command = f"plmsearch embed {path} --model {spec.model_id} --layers {spec.layer} --pool {spec.pooling}"
+    if n_missing and space.is_complete:
+        yield Finding(
+            "damage", spec.name, f"{n_missing} sequences have no vector", f"plmsearch repair {path}"
+        )
+    elif not space.is_complete:
+        yield Finding("note", spec.name, f"not complete: {n_missing} sequences have no vector yet", command)
+
+
+def _segment(
+    repository: Repository,
+    layout: Layout,
+    space: StoredSpace,
+    segment: StoredSegment,
+    rows: Mapping[int, audit.SegmentRows],
+    *,
+    full: bool,
+    remedy: str,
+) -> Iterator[Finding]:
+    where = f"segments/{segment.file}"
+    opened = _open(layout.segments / segment.file, segment.stamp, full=full)
+    if isinstance(opened, str):
+        yield Finding("damage", where, opened, remedy)
+        return
+    for problem in _contradictions(space, segment, opened, rows.get(segment.segment_id)):
+        yield Finding("damage", where, problem, remedy)
+    if full:
+        if opened.ids.tolist() != audit.vector_ids(repository, segment.segment_id):
+            yield Finding("damage", where, "its rows belong to other sequences than the catalog says", remedy)
+        try:
+            check_vectors(opened.vectors)
+        except InvalidVectorError as error:
+            yield Finding("damage", where, str(error), remedy)
+            return
+    yield from _derived(layout, space, segment, opened, full=full, remedy=remedy)
+
+
+def _open(path: Path, stamp: FileStamp, *, full: bool) -> Segment | str:
+    """Open a vector file, or say what is wrong with it."""
+    try:
+        return open_segment(path, stamp, full=full)
+    except FileNotFoundError:
+        return "it is missing"
+    except SegmentDamaged as error:
+        return error.reason
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+
+
+def _contradictions(
+    space: StoredSpace, segment: StoredSegment, opened: Segment, rows: audit.SegmentRows | None
+) -> Sequence[str]:
+    """Compare a file with what the catalog says of it."""
+    n = len(opened.ids)
+    problems = []
+    if opened.vectors.shape != (segment.n_vectors, space.spec.dim):
+        problems.append(f"it holds {opened.vectors.shape}, not {(segment.n_vectors, space.spec.dim)}")
+    expected = audit.SegmentRows(n, n, 0, n - 1, int(opened.ids.sum()))
+    if rows != expected:
+        problems.append(f"the catalog has other rows for it: {rows}, the file {expected}")
+    return problems
+
+
+def _derived(
+    layout: Layout, space: StoredSpace, segment: StoredSegment, raw: Segment, *, full: bool, remedy: str
+) -> Iterator[Finding]:
+    if segment.unit_file is None or segment.unit_stamp is None:
+        yield Finding("rebuildable", f"segments/{segment.file}", "it has no copy of unit length", remedy)
+        return
+    where = f"derived/{segment.unit_file}"
+    unit = _open(layout.derived / segment.unit_file, segment.unit_stamp, full=full)
+    if isinstance(unit, str):
+        yield Finding("rebuildable", where, unit, remedy)
+    elif unit.vectors.shape != raw.vectors.shape or not np.array_equal(unit.ids, raw.ids):
+        yield Finding("rebuildable", where, "it is not made from its segment", remedy)
+    elif full and np.abs(unit.vectors - unit_vectors(raw.vectors, space.spec.dim)).max() > _UNIT_TOLERANCE:
+        yield Finding("rebuildable", where, "its vectors are not those of its segment", remedy)
+
+
+def _orphans(layout: Layout, known: set[str]) -> Iterator[Finding]:
+    """Files of no commit: a writer at work has some, an interrupted one leaves some."""
+    for file in sorted(layout.segments.iterdir()):
+        if file.name not in known:
+            problem = "no commit refers to it; the next writer removes it"
+            yield Finding("note", f"segments/{file.name}", problem, "none needed")
