@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import shutil
 import sqlite3
 
 import pytest
@@ -188,6 +189,38 @@ def test_who_may_not_write_sees_what_is_still_in_the_log(catalog, opened, not_pe
     assert (catalog.parent / "catalog.sqlite-wal").stat().st_size > 0
     assert module._open_mode(catalog, False) == "ro"
     assert values(opened(catalog, False)) == [1, 2]
+
+
+def test_who_may_not_write_sees_what_is_committed_later(catalog, opened, not_permitted):
+    """A connection that takes the file for immutable would answer from pages of two states."""
+    reader = opened(catalog, False)
+    assert values(reader) == [1]
+    for n in range(2, 5):
+        writer = opened(catalog, True)
+        insert(writer, n)
+        assert values(reader) == list(range(1, n + 1)), "still in the log"
+        writer.dispose()
+        assert values(reader) == list(range(1, n + 1)), "in the catalog"
+
+
+def test_who_may_not_write_never_reads_a_half_written_catalog(catalog, opened, not_permitted, monkeypatch):
+    """Without a write-ahead log a killed writer leaves a journal that only a writer can roll back."""
+    monkeypatch.setattr(module, "wal_is_safe", lambda: False)
+    crashed = catalog.parent / "crashed"
+    crashed.mkdir()
+    writer = opened(catalog, True)
+    with writer.begin() as connection:
+        connection.exec_driver_sql("PRAGMA cache_size = 1")
+        many = ",".join(f"({n})" for n in range(2, 5000))
+        connection.exec_driver_sql(f"INSERT INTO t VALUES {many}")
+        for file in (catalog, catalog.with_name("catalog.sqlite-journal")):
+            shutil.copy(file, crashed / file.name)
+    assert (crashed / "catalog.sqlite-journal").stat().st_size > 0
+    with pytest.raises(DBAPIError):
+        values(opened(crashed / "catalog.sqlite", False))
+    with opened(crashed / "catalog.sqlite", True).begin():
+        pass
+    assert values(opened(crashed / "catalog.sqlite", False)) == [1]
 
 
 # --- Paths ---------------------------------------------------------------------------------------

@@ -48,6 +48,7 @@ LAYERS: dict[str, Rank] = {
     "verify": (4, 2),
     "backup": (4, 2),
     "repair": (4, 3),
+    "optimize": (4, 3),
     "database": (4, 2),
     "repertoire": (5, 0),
     "analysis": (5, 0),

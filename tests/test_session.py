@@ -62,6 +62,13 @@ def test_a_new_database_is_empty_and_whole(database):
     assert list((database / "tmp").iterdir()) == []
 
 
+def test_the_marker_is_written_once(database):
+    before = (database / "plmsearch.json").read_bytes()
+    with open_writer(database):
+        pass
+    assert (database / "plmsearch.json").read_bytes() == before
+
+
 def test_reading_what_is_not_there_creates_nothing(path):
     with pytest.raises(DatabaseNotFound):
         open_reader(path)

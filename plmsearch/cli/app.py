@@ -20,6 +20,7 @@ from plmsearch.cli.embed import embed
 from plmsearch.cli.index import index
 from plmsearch.cli.info import info
 from plmsearch.cli.models import models_app
+from plmsearch.cli.optimize import optimize
 from plmsearch.cli.query import query
 from plmsearch.cli.repair import repair
 from plmsearch.cli.verify import verify
@@ -57,6 +58,7 @@ app.command(epilog="Example: plmsearch query db/ query.fasta -k 10 --format tsv 
 app.command(epilog="Example: plmsearch embed db/ --model antiberty --layers 4,6,8")(embed)
 app.command(epilog="Example: plmsearch info db/")(info)
 app.command(epilog="Example: plmsearch delete db/ AB123 AB124 --yes")(delete)
+app.command(epilog="Example: plmsearch optimize db/")(optimize)
 app.command(epilog="Example: plmsearch verify db/ --full")(verify)
 app.command(epilog="Example: plmsearch repair db/")(repair)
 app.command(epilog="Example: plmsearch backup db/ db-backup/")(backup)

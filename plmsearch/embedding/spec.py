@@ -89,9 +89,10 @@ class EmbeddingSpec:
     def describe(self) -> str:
         """Return one line with every field that tells spaces apart."""
         long = f"{self.long} {self.max_residues}" + (f"/{self.overlap}" if self.overlap else "")
+        numbering = f" ({self.numbering})" if self.numbering else ""
         return (
             f"model {self.model_id}, weights {self.weights_digest[:12]}, layer {self.layer}, "
-            f"region {self.region}, pooling {self.pooling}, {long}, {self.dim} dimensions"
+            f"region {self.region}{numbering}, pooling {self.pooling}, {long}, {self.dim} dimensions"
         )
 
     def to_json(self) -> str:

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import Connection
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import NullPool, QueuePool
 
 from plmsearch.errors import StorageError
 
@@ -55,7 +55,7 @@ def open_catalog(path: Path, *, writable: bool) -> Engine:
         The file; created if `writable` and absent.
     writable : bool
         Whether to open for writing. A reader in a directory that may not be written opens the file
-        as immutable, unless a write-ahead log shows that somebody else is writing.
+        as immutable, unless a log or journal shows that somebody else is writing, or was killed.
 
     Returns
     -------
@@ -63,14 +63,20 @@ def open_catalog(path: Path, *, writable: bool) -> Engine:
         Begins transactions with ``BEGIN IMMEDIATE`` if writable, else ``BEGIN``.
     """
     module = sqlite_module()
-    uri = _uri(path, _open_mode(path, writable))
+    place = path.absolute()
 
     def connect() -> Any:
         return module.connect(
-            uri, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            _uri(place, _open_mode(place, writable)),
+            uri=True,
+            timeout=_BUSY_TIMEOUT_S,
+            isolation_level=None,
+            check_same_thread=False,
         )
 
-    engine = create_engine("sqlite://", module=module, creator=connect, poolclass=QueuePool)
+    # SQLite never looks again at a file it was told is immutable: open it anew for each transaction.
+    pool = QueuePool if _open_mode(place, writable) in {"rw", "rwc"} else NullPool
+    engine = create_engine("sqlite://", module=module, creator=connect, poolclass=pool)
     event.listen(engine, "connect", _pragmas_for(writable))
     begin = "BEGIN IMMEDIATE" if writable else "BEGIN"
 
@@ -117,19 +123,21 @@ def _open_mode(path: Path, writable: bool) -> str:
     if os.access(path.parent, os.W_OK) and os.access(path, os.W_OK):
         # Not "ro": a reader of a WAL database has to be able to make the -shm file.
         return "rw"
-    if _wal_is_pending(path):
+    # Without its log, or with what a killed writer's journal takes back, the file alone is not the
+    # database.
+    if _holds_something(path, "-wal") or _holds_something(path, "-journal"):
         return "ro"
     return "ro&immutable=1"
 
 
-def _wal_is_pending(path: Path) -> bool:
-    wal = path.with_name(path.name + "-wal")
+def _holds_something(path: Path, suffix: str) -> bool:
+    beside = path.with_name(path.name + suffix)
     try:
-        return wal.stat().st_size > 0
+        return beside.stat().st_size > 0
     except FileNotFoundError:
         return False
     except OSError as exc:
-        raise StorageError(wal, exc.strerror or str(exc)) from exc
+        raise StorageError(beside, exc.strerror or str(exc)) from exc
 
 
 def _pragmas_for(writable: bool) -> Any:

@@ -29,6 +29,7 @@ from plmsearch.store.rows import (
     StoredRecord,
     StoredSegment,
     StoredSpace,
+    VectorRow,
 )
 from plmsearch.store.segments import FileStamp
 
@@ -259,6 +260,61 @@ class Repository:
             rows = (LedgerRow(0, n, r.record_id, "deleted", r.key) for n, r in enumerate(records, start=1))
             _insert_many(connection, t.ledger, (_ledger_values(run_id, row) for row in rows))
             _next_generation(connection)
+
+    def vector_rows(self, space_id: int, sequence_ids: Sequence[int]) -> list[VectorRow]:
+        """Return how the vectors of sequences were made, each with its place in the list as row."""
+        c = t.vectors.c
+        query = select(c.sequence_id, c.n_windows, c.n_used, c.n_unknown).where(c.space_id == space_id)
+        made = {row[0]: row for row in self._in(query, c.sequence_id, sequence_ids)}
+        return [VectorRow(i, row, *made[i][1:]) for row, i in enumerate(sequence_ids)]
+
+    def exchange_segments(self, old: Sequence[int], new: NewSegment | None) -> None:
+        """Put one segment in the place of others, in one transaction. Its files are in place."""
+        v, a, s = t.vectors.c, t.artifacts.c, t.segments.c
+        with self.begin() as connection:
+            connection.execute(delete(t.vectors).where(v.segment_id.in_(old)))
+            connection.execute(delete(t.artifacts).where(a.segment_id.in_(old)))
+            connection.execute(delete(t.segments).where(s.id.in_(old)))
+            if new is not None:
+                _insert_segment(connection, new)
+                connection.execute(update(t.state).values(next_segment_id=new.segment_id + 1))
+            _next_generation(connection)
+
+    def drop_tombstones(self) -> tuple[int, int]:
+        """Remove deleted records, and sequences that nothing points to any more.
+
+        Returns
+        -------
+        n_records, n_sequences : int
+        """
+        r, s, v = t.records.c, t.sequences.c, t.vectors.c
+        has_record = select(r.key).where(r.sequence_id == s.id).exists()
+        has_vector = select(v.sequence_id).where(v.sequence_id == s.id).exists()
+        with self.begin() as connection:
+            dead = list(
+                connection.execute(select(r.sequence_id).where(r.deleted.is_not(None)).distinct()).scalars()
+            )
+            n_records = connection.execute(delete(t.records).where(r.deleted.is_not(None))).rowcount
+            n_sequences = 0
+            for part in slices(dead, _IN_LIST):
+                condition = s.id.in_(part) & ~has_record & ~has_vector
+                n_sequences += connection.execute(delete(t.sequences).where(condition)).rowcount
+            if n_records:
+                _next_generation(connection)
+        return n_records, n_sequences
+
+    def shrink(self) -> None:
+        """Give free pages of the catalog back to the file system, if a quarter of it is free."""
+        with self._engine.connect() as connection:
+            raw = connection.connection.dbapi_connection
+            assert raw is not None
+            cursor = raw.cursor()
+            (n_free,), (n_pages,) = (
+                cursor.execute(f"PRAGMA {name}").fetchone() for name in ("freelist_count", "page_count")
+            )
+            if n_free * 4 > n_pages:
+                cursor.execute("VACUUM")
+            cursor.close()
 
     def drop_segment(self, segment_id: int) -> list[str]:
         """Forget a segment and its vectors: its space is not complete until they are made again.

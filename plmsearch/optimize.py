@@ -1,0 +1,149 @@
+"""Give back the room of what was deleted, and join small vector files into large ones.
+
+Safe while others read: a reader keeps the files it has mapped, and looks again when one is gone. Safe
+to interrupt: each space is exchanged in one commit, and files of no commit are removed by the next
+writer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from plmsearch.database import Database
+from plmsearch.ingest.provenance import record_run
+from plmsearch.ingest.report import AddReport, Progress
+from plmsearch.store.directory import Layout, storage_errors
+from plmsearch.store.repository import Repository
+from plmsearch.store.rows import NewSegment, StoredSegment, StoredSpace
+from plmsearch.store.segments import open_segment
+from plmsearch.store.session import open_writer
+from plmsearch.store.upkeep import refresh_files
+from plmsearch.store.vector_files import publish_vectors
+from plmsearch.types import Bool1D, Int1D
+from plmsearch.vectors import unit_vectors
+
+__all__ = ["OptimizeReport", "optimize"]
+
+#: Size of a joined file: one is read, scaled and written in memory at a time.
+_SEGMENT_BYTES = 256 << 20
+
+
+@dataclass(slots=True)
+class OptimizeReport:
+    """What an optimization did.
+
+    Attributes
+    ----------
+    n_records_dropped, n_sequences_dropped : int
+        Deleted records, and sequences that no record pointed to any more.
+    n_segments_before, n_segments_after : int
+    n_bytes_before, n_bytes_after : int
+        Of all files of the database.
+    """
+
+    n_records_dropped: int = 0
+    n_sequences_dropped: int = 0
+    n_segments_before: int = 0
+    n_segments_after: int = 0
+    n_bytes_before: int = 0
+    n_bytes_after: int = 0
+
+
+def optimize(database: Database, *, progress: Progress | None = None) -> OptimizeReport:
+    """Drop tombstones and join vector files.
+
+    Parameters
+    ----------
+    database : Database
+    progress : Progress, optional
+
+    Returns
+    -------
+    OptimizeReport
+
+    Raises
+    ------
+    SegmentDamaged
+        If a vector file that has to be rewritten is not what was written; repair it first.
+    StorageError
+        If the operating system refuses a step. Nothing is lost then.
+    """
+    report, show = OptimizeReport(n_bytes_before=_size(database.path)), progress or Progress()
+    layout = Layout(database.path)
+    database.close()
+    with open_writer(database.path) as repository:
+        with record_run(repository, "optimize", {"segment_bytes": _SEGMENT_BYTES}, [], AddReport()):
+            refresh_files(repository, layout)
+            dead = np.array(repository.dead_sequences(), dtype=np.int64)
+            for space in repository.spaces():
+                before = repository.segments(space.space_id)
+                report.n_segments_before += len(before)
+                for old in _groups(before, space, dead, layout):
+                    show.say(f"{space.spec.name}: joining {len(old)} vector files")
+                    _exchange(repository, layout, space, old, dead)
+                report.n_segments_after += len(repository.segments(space.space_id))
+            report.n_records_dropped, report.n_sequences_dropped = repository.drop_tombstones()
+        repository.shrink()
+    report.n_bytes_after = _size(database.path)
+    return report
+
+
+def _size(path: Path) -> int:
+    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+
+
+def _groups(
+    segments: Sequence[StoredSegment], space: StoredSpace, dead: Int1D, layout: Layout
+) -> Iterator[list[StoredSegment]]:
+    """Put neighbouring files together up to the size of one; leave out what would stay as it is."""
+    room = max(1, _SEGMENT_BYTES // (space.spec.dim * 4))
+    group: list[StoredSegment] = []
+    n_rows = 0
+    for segment in segments:
+        if group and n_rows + segment.n_vectors > room:
+            yield from _if_worth_it(group, dead, layout)
+            group, n_rows = [], 0
+        group.append(segment)
+        n_rows += segment.n_vectors
+    yield from _if_worth_it(group, dead, layout)
+
+
+def _if_worth_it(group: list[StoredSegment], dead: Int1D, layout: Layout) -> Iterator[list[StoredSegment]]:
+    if len(group) > 1 or any(not _live_rows(layout, s, dead).all() for s in group):
+        yield group
+
+
+def _live_rows(layout: Layout, segment: StoredSegment, dead: Int1D) -> Bool1D:
+    ids = open_segment(layout.segments / segment.file, segment.stamp).ids
+    live: Bool1D = ~np.isin(ids, dead)
+    return live
+
+
+def _exchange(
+    repository: Repository, layout: Layout, space: StoredSpace, old: Sequence[StoredSegment], dead: Int1D
+) -> None:
+    """Write the live rows of some files into one, commit, and remove those files."""
+    opened = [open_segment(layout.segments / s.file, s.stamp, full=True) for s in old]
+    live = [~np.isin(segment.ids, dead) for segment in opened]
+    ids = np.concatenate([s.ids[rows] for s, rows in zip(opened, live, strict=True)])
+    new = None
+    if len(ids):
+        vectors = np.concatenate([s.vectors[rows] for s, rows in zip(opened, live, strict=True)])
+        segment_id = repository.counters().segment_id
+        file, unit_file = f"{segment_id:08d}.vec", f"{segment_id:08d}-unit.vec"
+        with storage_errors(layout.root):
+            stamp = publish_vectors(layout, layout.segments / file, vectors, ids)
+            unit = unit_vectors(vectors, space.spec.dim)
+            unit_stamp = publish_vectors(layout, layout.derived / unit_file, unit, ids)
+        rows = repository.vector_rows(space.space_id, ids.tolist())
+        new = NewSegment(segment_id, space.space_id, file, stamp, rows, unit_file, unit_stamp)
+    repository.exchange_segments([s.segment_id for s in old], new)
+    with storage_errors(layout.root):
+        for segment in old:
+            (layout.segments / segment.file).unlink()
+            if segment.unit_file is not None:
+                (layout.derived / segment.unit_file).unlink(missing_ok=True)
