@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 
 from plmsearch.embedding.base import Embedder
 from plmsearch.embedding.options import ModelOptions, load_for_space
 from plmsearch.embedding.spec import SpaceRequest
-from plmsearch.errors import ParameterError, RecordNotFound
+from plmsearch.errors import ParameterError, RecordNotFound, SegmentDamaged
 from plmsearch.index.planner import plan_index
 from plmsearch.ingest.queries import embed_queries, validate_queries
 from plmsearch.ingest.report import AddOptions, AddReport
@@ -42,6 +42,8 @@ __all__ = ["Reader", "Record"]
 _log = logging.getLogger(__name__)
 
 _MAX_SUGGESTIONS = 3
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +201,12 @@ class Reader:
         sequence_ids = [r.sequence_id for r in self._stored(record_ids)]
         if not sequence_ids:
             return np.empty((0, chosen.spec.dim), dtype=np.float32)
-        places = self.repository.vector_places(chosen.space_id, set(sequence_ids))
-        return self._files.rows(self._segments_of(chosen), [places[i] for i in sequence_ids])
+
+        def look() -> Float2D:
+            places = self.repository.vector_places(chosen.space_id, set(sequence_ids))
+            return self._files.rows(self._segments_of(chosen), [places[i] for i in sequence_ids])
+
+        return self._looking_again(look)
 
     def _stored(self, record_ids: Sequence[str]) -> list[StoredRecord]:
         found = self.repository.records_by_id(set(record_ids))
@@ -224,6 +230,16 @@ class Reader:
             self._segments.clear()
             self._dead = np.array(self.repository.dead_sequences(), dtype=np.int64)
             self._generation = generation
+
+    def _looking_again(self, look: Callable[[], T]) -> T:
+        """Look at vector files; once more if a commit exchanged them meanwhile."""
+        try:
+            return look()
+        except (SegmentDamaged, KeyError):
+            if self.repository.generation() == self._generation:
+                raise
+            self._refresh()
+            return look()
 
     def _segments_of(self, space: StoredSpace) -> list[StoredSegment]:
         if space.space_id not in self._segments:
@@ -373,7 +389,7 @@ class Reader:
         if not len(queries):
             return []
         self._refresh()
-        blocks = self._files.unit_blocks(self._segments_of(space), self._dead)
+        blocks = self._looking_again(lambda: self._files.unit_blocks(self._segments_of(space), self._dead))
         index = plan_index(blocks, space.spec.dim, len(queries), self.model_options.threads)
         started = time.perf_counter()
         # One more: the query's own record or sequence may have to be left out.
