@@ -379,7 +379,10 @@ class SchemaOutdatedError(StoreError):
 
     def __init__(self, path: str | Path, found: str, needed: str) -> None:
         self.path, self.found, self.needed = str(path), found, needed
-        super().__init__(f"{self.path!r} is at schema {found}, this plmsearch needs {needed}")
+        super().__init__(
+            f"{self.path!r} is at schema {found}, this plmsearch needs {needed}",
+            hint=f"run: plmsearch upgrade {path}",
+        )
 
 
 class SchemaTooNewError(StoreError):

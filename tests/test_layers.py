@@ -49,6 +49,7 @@ LAYERS: dict[str, Rank] = {
     "backup": (4, 2),
     "repair": (4, 3),
     "optimize": (4, 3),
+    "upgrade": (4, 2),
     "database": (4, 2),
     "repertoire": (5, 0),
     "analysis": (5, 0),

@@ -23,6 +23,7 @@ from plmsearch.cli.models import models_app
 from plmsearch.cli.optimize import optimize
 from plmsearch.cli.query import query
 from plmsearch.cli.repair import repair
+from plmsearch.cli.upgrade import upgrade
 from plmsearch.cli.verify import verify
 
 __all__ = ["app", "main"]
@@ -63,6 +64,7 @@ app.command(epilog="Example: plmsearch verify db/ --full")(verify)
 app.command(epilog="Example: plmsearch repair db/")(repair)
 app.command(epilog="Example: plmsearch backup db/ db-backup/")(backup)
 app.command(epilog="Example: plmsearch restore db-backup/ db/")(restore)
+app.command(epilog="Example: plmsearch upgrade db/")(upgrade)
 app.command(epilog="Example: plmsearch doctor")(doctor)
 app.add_typer(models_app, name="models")
 

@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -232,7 +232,7 @@ class ChunkWriter:
         if place < 0:
             self._buried.append(key)
         else:
-            self._new_records[place] = replace(self._new_records[place], is_buried=True)
+            self._new_records[place] = self._new_records[place]._replace(is_buried=True)
 
     def _is_due(self) -> bool:
         return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from plmsearch.embedding.spec import EmbeddingSpec
 from plmsearch.store.segments import FileStamp
@@ -95,8 +96,7 @@ class Counters:
     segment_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class NewSequence:
+class NewSequence(NamedTuple):
     """A sequence to store; `hash_bytes` is its raw SHA-256."""
 
     sequence_id: int
@@ -104,8 +104,7 @@ class NewSequence:
     residues: str
 
 
-@dataclass(frozen=True, slots=True)
-class NewRecord:
+class NewRecord(NamedTuple):
     """A record to store; `metadata_json` is canonical: sorted keys, text values.
 
     `is_buried`: a later row of the same chunk replaced it, so it is stored as deleted.
@@ -119,8 +118,7 @@ class NewRecord:
     is_buried: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class VectorRow:
+class VectorRow(NamedTuple):
     """Where the vector of a sequence is, and how it was made."""
 
     sequence_id: int
@@ -143,8 +141,7 @@ class NewSegment:
     unit_stamp: FileStamp
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerRow:
+class LedgerRow(NamedTuple):
     """What became of one input row.
 
     Parameters

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DatabaseError
 
 from plmsearch.errors import NotADatabase, SchemaOutdatedError, SchemaTooNewError
 
-__all__ = ["HEAD", "check_schema", "create_schema", "migrations_directory"]
+__all__ = ["HEAD", "check_schema", "create_schema", "migrations_directory", "schema_version"]
 
 #: Newest revision in ``migrations/versions``; a test compares.
 HEAD = "0001"
@@ -38,6 +38,23 @@ def create_schema(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
+def schema_version(connection: Connection, directory: Path) -> str:
+    """Return the schema version of a catalog.
+
+    Raises
+    ------
+    NotADatabase
+        If there is none.
+    """
+    try:
+        found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+    except DatabaseError as exc:
+        raise NotADatabase(directory, "catalog.sqlite has no schema version or cannot be read") from exc
+    if found is None:
+        raise NotADatabase(directory, "catalog.sqlite has no schema version")
+    return str(found)
+
+
 def check_schema(connection: Connection, directory: Path) -> None:
     """Refuse a catalog of another schema version.
 
@@ -48,12 +65,7 @@ def check_schema(connection: Connection, directory: Path) -> None:
     NotADatabase
         If there is no version at all.
     """
-    try:
-        found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
-    except DatabaseError as exc:
-        raise NotADatabase(directory, "catalog.sqlite has no schema version or cannot be read") from exc
-    if found is None:
-        raise NotADatabase(directory, "catalog.sqlite has no schema version")
+    found = schema_version(connection, directory)
     if found < HEAD:
         raise SchemaOutdatedError(directory, found, HEAD)
     if found > HEAD:
