@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from plmsearch._version import __version__
+from plmsearch.cli.console import EXIT_ERROR, note
 from plmsearch.cli.doctor import doctor
 from plmsearch.cli.embed import embed
 from plmsearch.cli.index import index
@@ -68,3 +69,6 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        note(f"error: standard output: {(error.strerror or str(error)).lower()}")
+        sys.exit(EXIT_ERROR)
