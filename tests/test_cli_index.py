@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import os
+import pty
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -198,3 +204,33 @@ def test_repeating_an_input_needs_no_model_whatever_the_model_is(tmp_path):
     assert "2 rows: 0 added, 0 renamed, 2 already present" in done.err
     assert "0 new sequences embedded" in done.err
     assert not done.packages & HEAVY
+
+
+# --- Terminals -----------------------------------------------------------------------------------
+
+
+def test_a_terminal_gets_a_bar_with_rate_and_time_left_and_then_the_summary(tmp_path):
+    source = write_fasta(tmp_path / "in.fasta", records(300))
+    slowly = (
+        "import time\n"
+        "from plmsearch.embedding.kmer import KmerEmbedder\n"
+        "run = KmerEmbedder.residue_embeddings\n"
+        "KmerEmbedder.residue_embeddings = lambda *a: (time.sleep(0.05), run(*a))[1]\n"
+        "from plmsearch.cli import main\n"
+        "main()\n"
+    )
+    terminal, end = pty.openpty()
+    command = [sys.executable, "-c", slowly, "index", str(tmp_path / "db"), str(source), "-m", "kmer"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=end) as running:
+        os.close(end)
+        shown = b""
+        with contextlib.suppress(OSError):  # how a terminal says that nobody writes to it any more
+            while part := os.read(terminal, 1 << 16):
+                shown += part
+        assert running.stdout is not None
+        assert running.stdout.read() == b""
+    os.close(terminal)
+    assert running.returncode == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+    assert re.search(r"embedding .*\d+/300 +\d+\.\d/s +\d:\d\d:\d\d", text)
+    assert "plmsearch: 300 rows: 300 added" in text

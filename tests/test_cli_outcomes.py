@@ -213,6 +213,15 @@ def test_standard_input_is_judged_like_a_file(tmp_path, template, verb):
         assert said in ended.err
 
 
+def test_an_input_without_a_usable_row_cannot_choose_a_model_and_says_how_to_see_why(tmp_path):
+    source = write_fasta(tmp_path / "in.fasta", [("bad1", DNA), ("bad2", "E*V")])
+    ended = cli("index", tmp_path / "db", source, *SKIP)
+    assert ended.code == 1
+    assert "no row of the input holds a usable sequence; without --on-invalid skip" in ended.err
+    assert not (tmp_path / "db").exists()
+    assert "record 'bad1'" in cli("index", tmp_path / "db", source).err
+
+
 # --- Names ---------------------------------------------------------------------------------------
 
 #: What a FASTA header or a table cell may hold, and the id and description that come of it.
@@ -544,7 +553,7 @@ SUFFIX = st.sampled_from([".fasta", ".csv", ".tsv", ".gz", ".zst", ".parquet", "
 POLICY = st.sampled_from([(), SKIP, ("--on-invalid", "mask"), ("--id-col", "id", "--seq-col", "sequence")])
 
 
-@settings(max_examples=120)
+@settings(max_examples=50)
 @given(data=ANYTHING | ANYTHING.map(gzip.compress), suffix=SUFFIX, policy=POLICY)
 def test_any_bytes_as_a_query_end_in_a_documented_exit_code(template, data, suffix, policy):
     with tempfile.TemporaryDirectory() as folder:
@@ -556,7 +565,7 @@ def test_any_bytes_as_a_query_end_in_a_documented_exit_code(template, data, suff
     assert bool(ended.out) == (ended.code != 1)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(data=ANYTHING, suffix=SUFFIX, policy=POLICY)
 def test_any_bytes_as_an_input_end_in_a_documented_exit_code_and_lose_no_record(
     template, data, suffix, policy

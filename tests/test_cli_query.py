@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import pty
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -190,3 +195,52 @@ def test_a_stored_vector_of_a_language_model_is_searched_with_without_loading_it
     done = process(tmp_path, "query", path, "--id", "heavy")
     assert done.out.splitlines()[1].split("\t")[:4] == ["heavy", "heavy", "1", "1.000000"]
     assert not done.packages & HEAVY
+
+
+# --- Streams that end or are full, and terminals ---------------------------------------------------
+
+RUN = "from plmsearch.cli import main; main()"
+
+
+def run(stdout: object, *arguments: object) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN, *map(str, arguments)],
+        stdout=stdout,  # type: ignore[call-overload]
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_a_reader_that_has_enough_ends_it_quietly(db, tmp_path):
+    source = write_fasta(tmp_path / "q.fasta", [(f"q{i}", VH) for i in range(5000)])
+    with run(subprocess.PIPE, "query", db, source) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        assert running.stdout.readline().decode() == HEADER + "\n"
+        running.stdout.close()
+        assert running.stderr.read() == b""
+    assert running.returncode == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a device that is always full")
+@pytest.mark.parametrize("verb", ["query", "info"])
+def test_output_that_does_not_fit_is_an_error(db, verb):
+    with Path("/dev/full").open("wb") as full:
+        _, said = (done := run(full, verb, db, *(("--id", "heavy") if verb == "query" else ()))).communicate()
+    assert done.returncode == 1
+    assert said.decode() == (
+        "plmsearch: error: 'standard output': cannot be written: no space left on device\n"
+    )
+
+
+def test_a_terminal_gets_a_table(db):
+    terminal, end = pty.openpty()
+    with run(end, "query", db, "--id", "heavy") as running:
+        os.close(end)
+        _, said = running.communicate()
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", os.read(terminal, 1 << 16).decode())
+    os.close(terminal)
+    assert (running.returncode, said) == (0, b"")
+    header, first, *_ = shown.splitlines()
+    assert header.split() == HEADER.split("\t")
+    assert first.split()[:4] == ["heavy", "heavy", "1", "1.000000"]
+    assert "\t" not in shown

@@ -58,7 +58,7 @@ def test_many_chunks_give_the_same_database_as_one(tmp_path, monkeypatch, n_rows
         SequenceRecord(f"r{i % 280}", residues, f"number {i % 3}", {"donor": i % 5})
         for i, residues in enumerate(peptides(60, seed=3) * 6)
     ]
-    rows = rows[: 40 if n_rows == 1 else 360]
+    rows = rows[: {1: 40, 7: 120}.get(n_rows, 360)]
     one = make_db(tmp_path / "one", rows)
     small_chunks(monkeypatch, n_rows)
     many = make_db(tmp_path / "many", rows)

@@ -14,6 +14,7 @@ import typer
 
 from plmsearch._version import __version__
 from plmsearch.cli.backup import backup, restore
+from plmsearch.cli.console import EXIT_ERROR, note
 from plmsearch.cli.delete import delete
 from plmsearch.cli.doctor import doctor
 from plmsearch.cli.embed import embed
@@ -81,3 +82,6 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        note(f"error: standard output: {(error.strerror or str(error)).lower()}")
+        sys.exit(EXIT_ERROR)

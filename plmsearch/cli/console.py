@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -100,15 +102,30 @@ def handles_errors(command: Callable[P, None]) -> Callable[P, None]:
         except KeyboardInterrupt:
             note("interrupted; everything committed so far is kept, the same command continues")
             raise typer.Exit(EXIT_INTERRUPTED) from None
-        except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
+        except BrokenPipeError:
+            _stop_writing()
+            raise typer.Exit from None
+        except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
         except MemoryError:
             _fail("error: out of memory; lower --batch-tokens", debug=bool(kwargs.get("debug")))
+        except OSError as error:
+            place = error.filename or "standard output"
+            _fail(
+                f"error: {place}: {(error.strerror or str(error)).lower()}", debug=bool(kwargs.get("debug"))
+            )
         except Exception as error:
             text = f"internal error: {type(error).__name__}: {error}; run again with --debug and report it"
             _fail(text, debug=bool(kwargs.get("debug")))
 
     return run
+
+
+def _stop_writing() -> None:
+    """End quietly when the reader of a pipe has enough (``| head``), as other tools do."""
+    # What is still in the buffer would be written, and refused again, when the interpreter ends.
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(text: str, *, debug: bool) -> None:

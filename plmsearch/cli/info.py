@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,16 +30,18 @@ def info(
 ) -> None:
     """Print records, spaces, columns and runs; with --ledger, the fate of every input row of a run."""
     from plmsearch.database import open_database
+    from plmsearch.formats.output import STDOUT, open_output
     from plmsearch.overview import LEDGER_COLUMNS, ledger_rows, overview
 
     with open_database(database) as db:
         if ledger is not None:
             from plmsearch.formats.hits import write_hits
 
-            write_hits(ledger_rows(db, ledger), LEDGER_COLUMNS, "tsv", sys.stdout)
+            write_hits(ledger_rows(db, ledger), LEDGER_COLUMNS, "tsv", STDOUT)
             return
         found = overview(db)
-    typer.echo(found.to_json() if json else _text(found))
+    with open_output(STDOUT) as out:
+        out.write((found.to_json() if json else _text(found)) + "\n")
 
 
 def _text(found: Overview) -> str:

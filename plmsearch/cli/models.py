@@ -28,10 +28,11 @@ def list_models(weights: o.Weights = None, debug: o.Debug = False) -> None:
     """Print every model: layers, dimensions, longest sequence, licence, and whether its weights are here."""
     from plmsearch.embedding.listing import model_rows
     from plmsearch.formats.hits import write_hits
+    from plmsearch.formats.output import STDOUT
 
     columns = ("model", "layers", "dim", "max_residues", "default_layer", "licence", "at_hand", "weights")
     kind = "table" if sys.stdout.isatty() else "tsv"
-    write_hits(model_rows(weights), columns, kind, sys.stdout)
+    write_hits(model_rows(weights), columns, kind, STDOUT)
 
 
 @models_app.command("fetch", epilog="Example: plmsearch models fetch esm2_t6_8M_UR50D")

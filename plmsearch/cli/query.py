@@ -103,8 +103,7 @@ def query(
             sources: Sequence[Input] = files or [RecordList(given, "--seq")]
             results = db.search_inputs(sources, searched, wishes, policy=policy, report=report)
         rows = hit_rows(tally.watch(results), columns, metadata, as_types=kind in {"jsonl", "parquet"})
-        out = sys.stdout if output == "-" and kind != "parquet" else output
-        write_hits(rows, header(columns), kind, out, types=column_types(columns, metadata))
+        write_hits(rows, header(columns), kind, output, types=column_types(columns, metadata))
     tally.print(quiet=quiet)
 
 

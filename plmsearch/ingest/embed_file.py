@@ -74,7 +74,10 @@ def embed_inputs(
     rows = [prepare(r, options, max_residues=max_residues) for one in inputs for r in one]
     good = [p for p in rows if not p.reason]
     if not good:
-        raise InputError("no row of the input holds a usable sequence", hint="see the rows left out")
+        raise InputError(
+            "no row of the input holds a usable sequence",
+            hint="without --on-invalid skip the first of them is named with its reason",
+        )
     progress.start(len(good))
     plan = plan_of(new.specs, model_options.batch_tokens)
     done = embed_sequences(new.embedder, [p.residues for p in good], plan, on_progress=progress.advance)

@@ -70,7 +70,10 @@ def choose_new_spaces(
     model, choice = request.model, ""
     if model is None:
         if not sample:
-            raise InputError("no row of the input holds a usable sequence", hint="see the rows left out")
+            raise InputError(
+                "no row of the input holds a usable sequence",
+                hint="without --on-invalid skip the first of them is named with its reason",
+            )
         chosen = choose_model(
             sample,
             weights_at_hand=lambda name: weights_at_hand(name, options.weights),
