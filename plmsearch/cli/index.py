@@ -77,9 +77,9 @@ def _print_report(report: AddReport, n_records: int, *, quiet: bool) -> None:
     print_left_out(report.skipped)
     if quiet:
         return
+    replaced = f"{report.n_replaced} replaced, " if report.n_replaced else ""
     note(
-        f"{report.n_rows} rows: {report.n_added} added, {report.n_renamed} renamed, "
-        f"{report.n_replaced} replaced, "
+        f"{report.n_rows} rows: {report.n_added} added, {report.n_renamed} renamed, {replaced}"
         f"{report.n_present} already present, {report.n_skipped} left out"
     )
     note(f"{report.n_embedded} new sequences embedded in {report.seconds:.1f} s ({', '.join(report.spaces)})")
