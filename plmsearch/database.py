@@ -197,7 +197,7 @@ class Database(Reader):
         new = self._spaces_to_make(asked, wishes, seen)
         if new is not None and new.choice:
             show.say(f"model {new.choice}")
-        with self._writing(show) as repository:
+        with self.writing(show) as repository:
             if new is not None and not repository.spaces():
                 for number, spec in enumerate(new.specs):
                     repository.add_space(spec, is_default=number == 0, is_complete=True)
@@ -252,7 +252,7 @@ class Database(Reader):
         asked = SpaceRequest(model, request.layers, request.pooling)
         embedder, specs = load_specs(asked, long, self.model_options)
         self._embedders[embedder.card.model_id, embedder.weights_digest] = embedder
-        with self._writing(show) as repository:
+        with self.writing(show) as repository:
             spaces = [self._space_to_fill(repository, spec) for spec in specs]
             writer = ChunkWriter(
                 repository, Layout(self.path), self._groups(spaces), AddOptions(long=long), show
@@ -288,7 +288,7 @@ class Database(Reader):
             If an id is not there. Nothing was deleted then.
         """
         asked = list(dict.fromkeys(record_ids))
-        with self._writing(Progress()) as repository:
+        with self.writing(Progress()) as repository:
             found = repository.records_by_id(asked)
             missing = [r for r in asked if r not in found]
             if missing and not ignore_missing:
@@ -332,7 +332,7 @@ class Database(Reader):
         return new
 
     @contextmanager
-    def _writing(self, progress: Progress) -> Iterator[Repository]:
+    def writing(self, progress: Progress) -> Iterator[Repository]:
         """Hold the writer's lock; what was read before may be outdated afterwards."""
 
         def waiting() -> None:

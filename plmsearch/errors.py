@@ -15,11 +15,13 @@
     │   │   ├── SequenceTooLongError        longer than the model reads
     │   │   └── DuplicateRecordError        an id used twice
     │   └── MixedInputError                 antibodies and other proteins together
+    ├── MissingDependencyError              a package of an extra is not installed
     ├── EmbeddingError                      models and their weights
     │   ├── UnknownModelError (LookupError) no such model name
     │   ├── UnsupportedModelError           a model of another kind (MSA, structure)
     │   ├── ModelUnavailableError           the weights are not on this machine
     │   ├── WeightsError                    the weights are damaged or of another model
+    │   ├── ExternalSpaceError              vectors that no model here makes
     │   └── EmbeddingSpecMismatch (ValueError)  vectors of two spaces would be compared
     ├── VectorIndexError (ValueError)
     │   ├── DimensionMismatch
@@ -53,11 +55,13 @@ __all__ = [
     "EmbeddingError",
     "EmbeddingSpecMismatch",
     "EmptySequenceError",
+    "ExternalSpaceError",
     "FileFormatError",
     "InputError",
     "InputNotFoundError",
     "InvalidResidueError",
     "InvalidVectorError",
+    "MissingDependencyError",
     "MixedInputError",
     "ModelUnavailableError",
     "NotADatabase",
@@ -232,6 +236,16 @@ class MixedInputError(InputError):
         )
 
 
+class MissingDependencyError(PlmsearchError):
+    """A package that an extra brings is not installed."""
+
+    def __init__(self, task: str, package: str, extra: str) -> None:
+        self.task, self.package, self.extra = task, package, extra
+        super().__init__(
+            f"{task} need the package {package}", hint=f'install it with: pip install "plmsearch[{extra}]"'
+        )
+
+
 # --- Embedding -----------------------------------------------------------------------------------
 
 
@@ -287,6 +301,14 @@ class WeightsError(EmbeddingError):
     def __init__(self, path: str | Path, reason: str, *, hint: str = "") -> None:
         self.path, self.reason = str(path), reason
         super().__init__(f"{path}: {reason}", hint=hint)
+
+
+class ExternalSpaceError(EmbeddingError):
+    """A vector is to be made for a space whose vectors were imported and have no model here."""
+
+    def __init__(self, space: str, *, hint: str = "search by --id or by vector") -> None:
+        self.space = space
+        super().__init__(f"{space} is an external space: no model here makes its vectors", hint=hint)
 
 
 class EmbeddingSpecMismatch(EmbeddingError, ValueError):

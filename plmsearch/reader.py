@@ -21,7 +21,7 @@ import numpy as np
 from plmsearch.embedding.base import Embedder
 from plmsearch.embedding.options import ModelOptions, load_for_space
 from plmsearch.embedding.spec import SpaceRequest
-from plmsearch.errors import ParameterError, RecordNotFound, SegmentDamaged
+from plmsearch.errors import ExternalSpaceError, ParameterError, RecordNotFound, SegmentDamaged
 from plmsearch.index.planner import plan_index
 from plmsearch.ingest.queries import embed_queries, validate_queries
 from plmsearch.ingest.report import AddOptions, AddReport
@@ -54,12 +54,13 @@ class Record:
     ----------
     record_id : str
     residues : str
-        Normalised.
+        Normalised; empty if the sequence is not known.
     description : str
     metadata : mapping of str to (str, int, float or bool)
         In the order of the database's columns and typed by them; a null has no key.
     sequence_hash : str
-        SHA-256 of `residues`, hexadecimal.
+        SHA-256 of `residues`, hexadecimal. Of a record that was imported without a sequence,
+        `plmsearch.sequences.absent_sequence_hash`.
     """
 
     record_id: str
@@ -331,6 +332,7 @@ class Reader:
             If the policy reads long sequences otherwise than the space does.
         """
         rules, tally = policy or AddOptions(), report if report is not None else AddReport()
+        _refuse_external(space)
         check_long(rules.long, [space])
         blocks = embed_queries(
             records, space.spec, lambda: self._embedder(space), rules, self.model_options.batch_tokens, tally
@@ -352,6 +354,7 @@ class Reader:
         What can be refused is refused by this call, not by the first step of the iterator: each input
         is validated whole, and the model is loaded.
         """
+        _refuse_external(space)
         check_long(policy.long, [space])
         if validate_queries(inputs, space.spec, policy):
             self._embedder(space)
@@ -416,3 +419,8 @@ class Reader:
             self._embedders[key] = load_for_space(space.spec, self.model_options, str(self.path))
             _log.info("loaded %s in %.2f s", space.spec.model_id, time.perf_counter() - started)
         return self._embedders[key]
+
+
+def _refuse_external(space: StoredSpace) -> None:
+    if space.spec.is_external:
+        raise ExternalSpaceError(space.spec.name)

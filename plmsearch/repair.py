@@ -13,9 +13,10 @@ from plmsearch.database import Database
 from plmsearch.embedding.spec import EmbeddingSpec, SpaceRequest
 from plmsearch.errors import SegmentDamaged
 from plmsearch.ingest.report import Progress
+from plmsearch.store.audit import records_without_any_vector
 from plmsearch.store.directory import Layout, storage_errors, sync_directory
 from plmsearch.store.repository import Repository
-from plmsearch.store.rows import StoredSegment
+from plmsearch.store.rows import StoredSegment, StoredSpace
 from plmsearch.store.segments import open_segment
 from plmsearch.store.session import open_writer
 from plmsearch.store.upkeep import refresh_files
@@ -34,11 +35,14 @@ class Quarantined:
     reason : str
     record_ids : list of str
         Live records whose vector it held.
+    is_external : bool
+        Its vectors were imported, and no model here makes them.
     """
 
     file: str
     reason: str
     record_ids: list[str]
+    is_external: bool = False
 
 
 @dataclass(slots=True)
@@ -52,11 +56,14 @@ class RepairReport:
     quarantined : list of Quarantined
     n_embedded : int
         Sequences that were embedded anew.
+    lost : list of str
+        Ids of live records whose vector was imported and cannot be made again.
     """
 
     rebuilt: list[str] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
     n_embedded: int = 0
+    lost: list[str] = field(default_factory=list)
 
 
 def repair(database: Database, *, progress: Progress | None = None) -> RepairReport:
@@ -87,12 +94,17 @@ def repair(database: Database, *, progress: Progress | None = None) -> RepairRep
             for segment in repository.segments(space.space_id):
                 reason = _damage(Layout(database.path).segments / segment.file, segment)
                 if reason:
-                    report.quarantined.append(_quarantine(repository, database.path, segment, reason))
+                    report.quarantined.append(_quarantine(repository, database.path, space, segment, reason))
         report.rebuilt = refresh_files(repository, Layout(database.path), full=True)
         incomplete = [s.spec for s in repository.spaces() if not s.is_complete]
+        report.lost = [r for q in report.quarantined if q.is_external for r in q.record_ids]
     for spec in incomplete:
-        show.say(f"embedding what is missing in {spec.name}")
-        report.n_embedded += _complete(database, spec, show)
+        if not spec.is_external:
+            show.say(f"embedding what is missing in {spec.name}")
+            report.n_embedded += _complete(database, spec, show)
+    # In the space of a model, only records without a sequence are lost.
+    absent = records_without_any_vector(database.repository)
+    report.lost.extend(r for r in absent if r not in report.lost)
     return report
 
 
@@ -107,7 +119,9 @@ def _damage(path: Path, segment: StoredSegment) -> str:
     return ""
 
 
-def _quarantine(repository: Repository, path: Path, segment: StoredSegment, reason: str) -> Quarantined:
+def _quarantine(
+    repository: Repository, path: Path, space: StoredSpace, segment: StoredSegment, reason: str
+) -> Quarantined:
     """Move a file away, then forget it: in this order a crash leaves a missing file, which is found."""
     layout = Layout(path)
     folder = layout.quarantine
@@ -119,7 +133,7 @@ def _quarantine(repository: Repository, path: Path, segment: StoredSegment, reas
             sync_directory(folder)
             sync_directory(layout.segments)
     record_ids = repository.drop_segment(segment.segment_id)
-    return Quarantined(f"quarantine/{segment.file}", reason, record_ids)
+    return Quarantined(f"quarantine/{segment.file}", reason, record_ids, space.spec.is_external)
 
 
 def _complete(database: Database, spec: EmbeddingSpec, progress: Progress) -> int:

@@ -29,6 +29,7 @@ __all__ = [
     "STANDARD_RESIDUES",
     "Normalised",
     "SequenceRecord",
+    "absent_sequence_hash",
     "is_nucleotide",
     "mask_invalid",
     "normalise",
@@ -191,6 +192,27 @@ def mask_invalid(residues: str) -> tuple[str, int]:
     ('EVXLX', 2)
     """
     return _NOT_RESIDUE.subn("X", residues)
+
+
+def absent_sequence_hash(record_id: str) -> SequenceHash:
+    r"""Return what stands for the identity of a sequence that is not known: one of its own per record.
+
+    Parameters
+    ----------
+    record_id : str
+
+    Returns
+    -------
+    str
+        SHA-256 of ``\0external\0`` and the id in UTF-8, 64 lower-case hexadecimal digits. It is the
+        hash of no sequence, for no residue is a zero byte.
+
+    Examples
+    --------
+    >>> absent_sequence_hash("P12345") == absent_sequence_hash("P12346")
+    False
+    """
+    return SequenceHash(hashlib.sha256(b"\0external\0" + record_id.encode()).hexdigest())
 
 
 def sequence_hash(residues: str) -> SequenceHash:

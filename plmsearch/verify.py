@@ -97,6 +97,10 @@ def _findings(reader: Reader, *, full: bool) -> Iterator[Finding]:
             problem = f"the residues of sequence {sequence_id} do not have the hash that is stored"
             yield Finding("damage", "catalog.sqlite", problem, restore)
     yield from _ledger(repository, restore)
+    lost = audit.records_without_any_vector(repository)
+    if lost:
+        problem = f"{len(lost)} records without a sequence have no vector, such as {lost[0]!r}"
+        yield Finding("damage", "catalog.sqlite", problem, f"plmsearch import {reader.path} FILE")
     rows = audit.segment_rows(repository)
     known: set[str] = set()
     for space in reader.spaces():
@@ -132,6 +136,8 @@ def _coverage(repository: Repository, space: StoredSpace, path: Path) -> Iterato
     n_missing = repository.n_without_vector(space.space_id)
     spec = space.spec
     command = f"plmsearch embed {path} --model {spec.model_id} --layers {spec.layer} --pool {spec.pooling}"
+    if spec.is_external:
+        command = f"plmsearch import {path} FILE"
     if n_missing and space.is_complete:
         yield Finding(
             "damage", spec.name, f"{n_missing} sequences have no vector", f"plmsearch repair {path}"

@@ -48,6 +48,7 @@ LAYERS: dict[str, Rank] = {
     "verify": (4, 2),
     "backup": (4, 2),
     "repair": (4, 3),
+    "exchange": (4, 3),
     "optimize": (4, 3),
     "upgrade": (4, 2),
     "database": (4, 2),
@@ -70,6 +71,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "immunum": ("numbering",),
     "needletail": ("formats",),
     "polars": ("formats",),
+    "h5py": ("formats",),
     "zstandard": ("formats",),
     "sqlalchemy": ("store",),
     "alembic": ("store",),
@@ -95,6 +97,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "immunum": (),
     "needletail": (),
     "polars": (),
+    "h5py": (),
     "zstandard": (),
 }
 

@@ -18,6 +18,8 @@ from plmsearch.cli.console import EXIT_ERROR, note
 from plmsearch.cli.delete import delete
 from plmsearch.cli.doctor import doctor
 from plmsearch.cli.embed import embed
+from plmsearch.cli.export import export
+from plmsearch.cli.import_ import import_
 from plmsearch.cli.index import index
 from plmsearch.cli.info import info
 from plmsearch.cli.models import models_app
@@ -66,6 +68,8 @@ app.command(epilog="Example: plmsearch repair db/")(repair)
 app.command(epilog="Example: plmsearch backup db/ db-backup/")(backup)
 app.command(epilog="Example: plmsearch restore db-backup/ db/")(restore)
 app.command(epilog="Example: plmsearch upgrade db/")(upgrade)
+app.command(epilog="Example: plmsearch export db/ -o db.parquet")(export)
+app.command("import", epilog="Example: plmsearch import db/ per-protein.h5 --space prott5")(import_)
 app.command(epilog="Example: plmsearch doctor")(doctor)
 app.add_typer(models_app, name="models")
 

@@ -43,6 +43,11 @@ def repair(
         note(f"damaged: {file.file}: {file.reason}; it held the vectors of {len(file.record_ids)} records:")
         for record_id in file.record_ids:
             typer.echo(record_id)
+    if report.lost:
+        note(
+            f"{len(report.lost)} records have an imported vector that no model here makes again; "
+            "import them again, or restore a backup"
+        )
     if not quiet:
         note(
             f"{len(report.quarantined)} vector files damaged, {report.n_embedded} sequences embedded anew, "

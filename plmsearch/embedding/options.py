@@ -10,7 +10,7 @@ from plmsearch.embedding.batching import DEFAULT_BATCH_TOKENS
 from plmsearch.embedding.embed import make_specs
 from plmsearch.embedding.registry import load_embedder
 from plmsearch.embedding.spec import EmbeddingSpec
-from plmsearch.errors import EmbeddingSpecMismatch
+from plmsearch.errors import EmbeddingSpecMismatch, ExternalSpaceError
 
 __all__ = ["ModelOptions", "load_for_space"]
 
@@ -61,9 +61,13 @@ def load_for_space(spec: EmbeddingSpec, options: ModelOptions, database: str) ->
 
     Raises
     ------
+    ExternalSpaceError
+        If no model here makes vectors of the space.
     EmbeddingSpecMismatch
         If the weights at hand are not those the space was made with.
     """
+    if spec.is_external:
+        raise ExternalSpaceError(spec.name)
     embedder = options.load(spec.model_id)
     if embedder.weights_digest != spec.weights_digest:
         asked = make_specs(embedder, [spec.layer], pooling=spec.pooling, long=spec.long)[0]

@@ -27,6 +27,7 @@ __all__ = [
     "LongPolicy",
     "Pooling",
     "SpaceRequest",
+    "external_spec",
     "parse_layers",
 ]
 
@@ -35,6 +36,9 @@ POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 
 LongPolicy: TypeAlias = Literal["window", "truncate", "skip", "error"]
 LONG_POLICIES: tuple[LongPolicy, ...] = get_args(LongPolicy)
+
+#: Begins the model id of a space whose vectors were imported without saying which model made them.
+_EXTERNAL = "external:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +86,19 @@ class EmbeddingSpec:
         return f"{self.model_id}/{self.layer}/{self.region}/{self.pooling}{suffix}"
 
     @property
+    def is_external(self) -> bool:
+        """Whether no model here makes vectors of this space."""
+        return self.model_id.startswith(_EXTERNAL)
+
+    @property
     def space_hash(self) -> str:
         """SHA-256 of the canonical JSON, hexadecimal."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def describe(self) -> str:
         """Return one line with every field that tells spaces apart."""
+        if self.is_external:
+            return f"{self.model_id}, imported vectors of no model known here, {self.dim} dimensions"
         long = f"{self.long} {self.max_residues}" + (f"/{self.overlap}" if self.overlap else "")
         numbering = f" ({self.numbering})" if self.numbering else ""
         return (
@@ -123,6 +134,31 @@ class SpaceRequest:
     model: str | None = None
     layers: str | None = None
     pooling: Pooling | None = None
+
+
+def external_spec(name: str, dim: int) -> EmbeddingSpec:
+    """Declare a space of vectors that come from elsewhere: equal name and dimension, equal space.
+
+    Parameters
+    ----------
+    name : str
+        What the user calls it, with or without ``external:``.
+    dim : int
+
+    Returns
+    -------
+    EmbeddingSpec
+        Layer, pooling and lengths say nothing; ``weights_digest`` is that of the declaration.
+
+    Examples
+    --------
+    >>> external_spec("prott5", 1024).name
+    'external:prott5/0/whole/mean'
+    """
+    model_id = _EXTERNAL + name.removeprefix(_EXTERNAL)
+    declared = json.dumps({"dim": dim, "model_id": model_id}, sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(declared.encode()).hexdigest()
+    return EmbeddingSpec(model_id, digest, layer=0, dim=dim, max_residues=0, overlap=0)
 
 
 def parse_layers(text: str | None, n_layers: int, default: int) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ import os
 import secrets
 import stat
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, TextIO, cast
 
 from plmsearch.errors import StorageError
 
-__all__ = ["STDOUT", "open_output"]
+__all__ = ["STDOUT", "open_output", "open_output_path"]
 
 #: The path that means standard output.
 STDOUT = "-"
@@ -64,6 +65,47 @@ def open_output(path: str | Path) -> Iterator[TextIO]:
     opened = _direct(target) if _is_stream(target) else _replacing(target)
     with opened as out:
         yield out
+
+
+@contextmanager
+def open_output_path(path: str | Path) -> Iterator[Path]:
+    """Let a library that wants a path write a file, so that no half of it is ever left.
+
+    Parameters
+    ----------
+    path : str or Path
+        Target, a file.
+
+    Yields
+    ------
+    Path
+        In a directory of its own beside the target, on whose file system the target will be. What
+        lies there when the block ends without an error takes the target's place.
+
+    Raises
+    ------
+    StorageError
+        If the operating system refuses.
+    """
+    target = _resolved(path)
+    if _is_stream(target):
+        raise StorageError(path, "is no file")
+    try:
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".plmsearch-") as folder:
+            temporary = Path(folder) / "out"
+            yield temporary
+            _sync_and_replace(temporary, target)
+    except OSError as exc:
+        raise _refused(target, exc) from exc
+
+
+def _sync_and_replace(temporary: Path, target: Path) -> None:
+    mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
+    with temporary.open("rb") as file:
+        if mode is not None:
+            os.fchmod(file.fileno(), mode)
+        os.fsync(file.fileno())
+    temporary.replace(target)
 
 
 @contextmanager

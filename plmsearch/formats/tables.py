@@ -27,7 +27,9 @@ __all__ = [
     "SEQUENCE_COLUMNS",
     "Table",
     "check_kinds",
+    "choose_column",
     "choose_columns",
+    "is_missing",
     "open_table",
     "read_table",
     "table_records",
@@ -127,8 +129,8 @@ def choose_columns(table: Table, id_col: str | None, seq_col: str | None) -> tup
     TableFormatError
         If a named column is missing or of a wrong type, or an unnamed one is not clear.
     """
-    seq_column = _choose(table, seq_col, "--seq-col", SEQUENCE_COLUMNS, taken=id_col)
-    id_column = _choose(table, id_col, "--id-col", ID_COLUMNS, taken=seq_column)
+    seq_column = choose_column(table, seq_col, "--seq-col", SEQUENCE_COLUMNS, taken=id_col)
+    id_column = choose_column(table, id_col, "--id-col", ID_COLUMNS, taken=seq_column)
     if id_column == seq_column:
         raise TableFormatError(table.source, f"column {id_column!r} is named as both id and sequence")
     check_kinds(table, id_column, (seq_column,))
@@ -153,7 +155,27 @@ def check_kinds(table: Table, id_column: str, seq_columns: Sequence[str]) -> Non
             raise TableFormatError(table.source, f"sequence column {name!r} is not text")
 
 
-def _choose(table: Table, wanted: str | None, flag: str, known: Collection[str], *, taken: str | None) -> str:
+def choose_column(
+    table: Table, wanted: str | None, flag: str, known: Collection[str], *, taken: str | None
+) -> str:
+    """Find one column, by name or by being the only one of the known names.
+
+    Parameters
+    ----------
+    table : Table
+    wanted : str or None
+        As the user names it.
+    flag : str
+        With which the user could.
+    known : collection of str
+        Names recognised without it, in lower case.
+    taken : str or None
+        A column that serves for something else.
+
+    Raises
+    ------
+    TableFormatError
+    """
     columns = table.columns
     if wanted is not None:
         if wanted not in columns:
@@ -198,7 +220,7 @@ class _Layout:
         return [(i, name) for i, name in enumerate(columns) if i not in used]
 
     def record(self, values: Sequence[object], source: str, row: int) -> SequenceRecord:
-        chosen = next((i for i in self.sequences if not _is_missing(values[i])), None)
+        chosen = next((i for i in self.sequences if not is_missing(values[i])), None)
         description = None if self.description is None else values[self.description]
         return SequenceRecord(
             record_id=str(values[self.record_id]),
@@ -246,5 +268,6 @@ def _is_blank(value: object) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 
 
-def _is_missing(value: object) -> bool:
+def is_missing(value: object) -> bool:
+    """Tell whether a sequence cell stands for no sequence."""
     return value is None or (isinstance(value, str) and value.strip().lower() in _MISSING)

@@ -14,7 +14,13 @@ from plmsearch.embedding.options import ModelOptions
 from plmsearch.embedding.registry import model_card
 from plmsearch.embedding.spec import EmbeddingSpec, LongPolicy, SpaceRequest, parse_layers
 from plmsearch.embedding.weights import weights_at_hand
-from plmsearch.errors import EmbeddingError, EmbeddingSpecMismatch, InputError, ParameterError
+from plmsearch.errors import (
+    EmbeddingError,
+    EmbeddingSpecMismatch,
+    ExternalSpaceError,
+    InputError,
+    ParameterError,
+)
 from plmsearch.store.rows import StoredSpace
 
 __all__ = [
@@ -116,7 +122,13 @@ def check_request(
     ------
     EmbeddingSpecMismatch
         Naming what was asked, what there is, and the command that adds a space.
+    ExternalSpaceError
+        If one of the spaces takes imported vectors only.
     """
+    for space in spaces:
+        if space.spec.is_external:
+            hint = f"add vectors with: plmsearch import {database} FILE"
+            raise ExternalSpaceError(space.spec.name, hint=hint)
     if request.model is None and request.layers is None and request.pooling is None:
         fitting = list(spaces)
     else:
@@ -165,6 +177,11 @@ def searchable_space(
     if not found[0].is_complete:
         spec = found[0].spec
         long = " --long truncate" if spec.long == "truncate" else ""
+        if spec.is_external:
+            raise EmbeddingError(
+                f"space {spec.name} is not complete: its import was interrupted, or vectors were damaged",
+                hint=f"continue it with: plmsearch import {database} FILE, or restore a backup",
+            )
         raise EmbeddingError(
             f"space {spec.name} is not complete: its making was interrupted",
             hint=f"continue it with: plmsearch embed {database} --model {spec.model_id} "

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import func, select, text
 
+from plmsearch.sequences import absent_sequence_hash
 from plmsearch.store import tables as t
 from plmsearch.store.repository import Repository
 
@@ -16,6 +17,7 @@ __all__ = [
     "broken_references",
     "ledger_counts",
     "misplaced_vectors",
+    "records_without_any_vector",
     "segment_rows",
     "sqlite_problems",
     "vector_ids",
@@ -114,6 +116,31 @@ def wrong_hashes(repository: Repository) -> Iterator[int]:
         if not page:
             return
         for row in page:
-            if hashlib.sha256(row[2].encode()).digest() != row[1] or len(row[2]) != row[3]:
+            expected = {hashlib.sha256(row[2].encode()).digest()}
+            if not row[2]:
+                expected = _hashes_of_absent(repository, row[0])
+            if row[1] not in expected or len(row[2]) != row[3]:
                 yield int(row[0])
         last = page[-1][0]
+
+
+def _hashes_of_absent(repository: Repository, sequence_id: int) -> set[bytes]:
+    """Return what the hash of a sequence that is not known may be: by the ids of its records."""
+    c = t.records.c
+    with repository.begin() as connection:
+        ids = connection.execute(select(c.record_id).where(c.sequence_id == sequence_id)).scalars().all()
+    return {bytes.fromhex(absent_sequence_hash(one)) for one in ids}
+
+
+def records_without_any_vector(repository: Repository) -> list[str]:
+    """Return the ids of live records whose sequence is not known and which have no vector left."""
+    r, s, v = t.records.c, t.sequences.c, t.vectors.c
+    has_vector = select(v.sequence_id).where(v.sequence_id == r.sequence_id).exists()
+    query = (
+        select(r.record_id)
+        .select_from(t.records.join(t.sequences))
+        .where(s.residues == "", r.deleted.is_(None), ~has_vector)
+        .order_by(r.key)
+    )
+    with repository.begin() as connection:
+        return list(connection.execute(query).scalars())

@@ -6,6 +6,7 @@ directory's lock (`plmsearch.store.lock`) around everything that reads in order 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -183,18 +184,29 @@ class Repository:
         return {row[0]: (row[1], row[2]) for row in self._in(query, c.sequence_id, sequence_ids)}
 
     def sequences_without_vector(self, space_id: int, limit: int) -> list[tuple[int, str]]:
-        """Return (id, residues) of live sequences that a space lacks, in order of id."""
+        """Return (id, residues) of live and known sequences that a space lacks, in order of id."""
         c, v = t.sequences.c, t.vectors.c
         has_vector = select(v.sequence_id).where(v.space_id == space_id, v.sequence_id == c.id).exists()
         live = select(t.records.c.key).where(t.records.c.sequence_id == c.id, t.records.c.deleted.is_(None))
-        query = select(c.id, c.residues).where(~has_vector, live.exists()).order_by(c.id).limit(limit)
-        return [(row[0], row[1]) for row in self._all(query)]
+        query = select(c.id, c.residues, c.hash).where(~has_vector, c.residues != "", live.exists())
+        return [(row[0], _whole(*row)) for row in self._all(query.order_by(c.id).limit(limit))]
 
     def n_without_vector(self, space_id: int) -> int:
-        """Count live sequences that a space lacks."""
-        c, v = t.records.c, t.vectors.c
+        """Count live and known sequences that a space lacks."""
+        c, v, s = t.records.c, t.vectors.c, t.sequences.c
         has_vector = select(v.sequence_id).where(v.space_id == space_id, v.sequence_id == c.sequence_id)
-        query = select(func.count(c.sequence_id.distinct())).where(c.deleted.is_(None), ~has_vector.exists())
+        query = (
+            select(func.count(c.sequence_id.distinct()))
+            .select_from(t.records.join(t.sequences))
+            .where(c.deleted.is_(None), s.residues != "", ~has_vector.exists())
+        )
+        return int(self._scalar(query))
+
+    def n_records_with_vector(self, space_id: int) -> int:
+        """Count live records that have a vector in a space."""
+        c, v = t.records.c, t.vectors.c
+        joined = t.records.join(t.vectors, v.sequence_id == c.sequence_id)
+        query = select(func.count()).select_from(joined).where(c.deleted.is_(None), v.space_id == space_id)
         return int(self._scalar(query))
 
     def metadata_columns(self) -> dict[str, str]:
@@ -465,7 +477,16 @@ def _select_records() -> AnySelect:
 
 
 def _stored_record(row: AnyRow) -> StoredRecord:
-    return StoredRecord(row[0], row[1], row[2], row[3], json.loads(row[4]), row[5], row[6].hex())
+    residues = _whole(row[2], row[5], row[6])
+    return StoredRecord(row[0], row[1], row[2], row[3], json.loads(row[4]), residues, row[6].hex())
+
+
+def _whole(sequence_id: int, residues: str, hash_bytes: bytes) -> str:
+    """Return residues that are what was stored: SQLite would hand out a flipped bit as it lies."""
+    if residues and hashlib.sha256(residues.encode()).digest() != hash_bytes:
+        reason = f"the residues of sequence {sequence_id} do not have the hash that is stored"
+        raise StorageError("catalog.sqlite", reason, hint="restore it from a backup")
+    return residues
 
 
 def _bury(connection: Connection, run_id: int, keys: Iterable[int]) -> None:

@@ -96,6 +96,9 @@ ledger = Table(
     sqlite_with_rowid=False,
 )
 
+#: A record that was imported as a vector alone has a sequence of its own: `residues` is empty, and
+#: `hash` the SHA-256 of ``\0external\0`` and the record's id (`plmsearch.sequences.absent_sequence_hash`).
+#: Such a sequence can be embedded by no model; it has a vector in the space it was imported into.
 sequences = Table(
     "sequences",
     metadata,

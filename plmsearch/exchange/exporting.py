@@ -1,0 +1,173 @@
+"""Write the records and the raw vectors of a database to a file that other programs read."""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from plmsearch._version import __version__
+from plmsearch.errors import ParameterError, StorageError
+from plmsearch.exchange.pages import stored_pages, stored_records
+from plmsearch.formats.hdf5 import write_hdf5
+from plmsearch.formats.output import open_output
+from plmsearch.formats.vector_parquet import RECORD_COLUMNS, write_vector_parquet
+from plmsearch.metadata import typed
+from plmsearch.reader import Reader
+from plmsearch.store.rows import StoredRecord, StoredSpace
+
+__all__ = ["EXPORT_SUFFIXES", "export"]
+
+#: What a file's name may end with: records only, records and vectors, vectors only (twice).
+EXPORT_SUFFIXES = (".tsv", ".parquet", ".npz", ".h5")
+_TYPES: Mapping[str, type] = {"text": str, "int": int, "float": float, "bool": bool}
+
+
+def export(reader: Reader, target: str | Path, *, space: str | None = None) -> int:
+    """Write live records, in order of insertion; the ending of the name decides what and how.
+
+    Memory is bounded by a page, and by the ids where a ``.npz`` is written.
+
+    Parameters
+    ----------
+    reader : Reader
+    target : str or Path
+        ``.tsv``: records. ``.parquet``: records with their vectors. ``.npz`` and ``.h5``: vectors.
+    space : str, optional
+        Name of the embedding space whose vectors are written; the default space if None.
+
+    Returns
+    -------
+    int
+        Records written. Without those that have no vector in the space: records that were imported
+        without a sequence into another one.
+
+    Raises
+    ------
+    ParameterError
+        If the ending is none of these, or there is no such space.
+    MissingDependencyError
+        If HDF5 is asked for and h5py is not installed.
+    StorageError
+        If the file cannot be written, or records were deleted meanwhile; no half file is left.
+    """
+    suffix = Path(target).suffix.lower()
+    if suffix not in EXPORT_SUFFIXES:
+        raise ParameterError("output", str(target), f"a name that ends with {', '.join(EXPORT_SUFFIXES)}")
+    if suffix == ".tsv":
+        if space is not None:
+            raise ParameterError("space", space, "left out for .tsv, which has no vectors")
+        return _write_tsv(reader, target)
+    write: Callable[[Reader, StoredSpace, str | Path], int] = {
+        ".parquet": _write_parquet,
+        ".npz": _write_npz,
+        ".h5": _write_hdf5,
+    }[suffix]
+    return write(reader, reader.space(space), target)
+
+
+# --- Tables --------------------------------------------------------------------------------------
+
+
+def _columns(reader: Reader) -> dict[str, str]:
+    """Return the column under which each metadata column is written.
+
+    Raises
+    ------
+    ParameterError
+        If two would have one name.
+    """
+    names = {n: f"meta.{n}" if n in RECORD_COLUMNS else n for n in reader.repository.metadata_columns()}
+    if len(set(names.values())) < len(names):
+        twice = next(n for n, column in names.items() if n != column and column in names)
+        raise ParameterError("metadata column", twice, f"called otherwise: there is a 'meta.{twice}' too")
+    return names
+
+
+def _write_tsv(reader: Reader, target: str | Path) -> int:
+    columns = _columns(reader)
+    n = 0
+    with open_output(target) as out:
+        writer = csv.writer(out, delimiter="\t", lineterminator="\n")
+        writer.writerow(["record_id", "sequence", "description", *columns.values()])
+        for page in stored_records(reader):
+            n += len(page)
+            for r in page:
+                writer.writerow(
+                    [r.record_id, r.residues, r.description, *(r.metadata.get(c, "") for c in columns)]
+                )
+    return n
+
+
+def _write_parquet(reader: Reader, space: StoredSpace, target: str | Path) -> int:
+    columns, kinds = _columns(reader), reader.repository.metadata_columns()
+    types: dict[str, type] = {"record_id": str, "sequence": str, "description": str}
+    types.update({columns[name]: _TYPES[kind] for name, kind in kinds.items()})
+
+    def values(records: Sequence[StoredRecord]) -> dict[str, Sequence[object]]:
+        table: dict[str, Sequence[object]] = {
+            "record_id": [r.record_id for r in records],
+            "sequence": [r.residues for r in records],
+            "description": [r.description for r in records],
+        }
+        for name, kind in kinds.items():
+            table[columns[name]] = [
+                typed(r.metadata[name], kind) if name in r.metadata else None for r in records
+            ]
+        return table
+
+    pages = ((values(p.records), p.vectors) for p in stored_pages(reader, space))
+    return write_vector_parquet(pages, types, space.spec.dim, target)
+
+
+# --- Vectors -------------------------------------------------------------------------------------
+
+
+def _write_hdf5(reader: Reader, space: StoredSpace, target: str | Path) -> int:
+    spec = space.spec
+    attributes: dict[str, object] = {
+        "model": spec.model_id,
+        "layer": spec.layer,
+        "pooling": spec.pooling,
+        "dim": spec.dim,
+        "plmsearch_version": __version__,
+        "spec": spec.to_json(),
+    }
+    pages = (([r.record_id for r in p.records], p.vectors) for p in stored_pages(reader, space))
+    return write_hdf5(pages, attributes, target)
+
+
+def _write_npz(reader: Reader, space: StoredSpace, target: str | Path) -> int:
+    """Write ``ids``, ``embeddings`` and ``spec``: an archive that `numpy.load` reads without pickle."""
+    spec = space.spec
+    n_expected = reader.repository.n_records_with_vector(space.space_id)
+    ids: list[str] = []
+    with open_output(target) as out, zipfile.ZipFile(out.buffer, "w") as archive:
+        with archive.open("embeddings.npy", "w", force_zip64=True) as member:
+            header = {"descr": "<f4", "fortran_order": False, "shape": (n_expected, spec.dim)}
+            np.lib.format.write_array_header_1_0(member, header)
+            for page in stored_pages(reader, space):
+                ids.extend(_storable(r.record_id) for r in page.records)
+                member.write(np.ascontiguousarray(page.vectors, dtype="<f4").data)
+        if len(ids) != n_expected:
+            raise StorageError(reader.path, "changed while it was read", hint="run the same command again")
+        _write_array(archive, "ids", np.array(ids, dtype=np.str_))
+        _write_array(archive, "spec", np.array(spec.to_json(), dtype=np.str_))
+    return len(ids)
+
+
+def _storable(record_id: str) -> str:
+    if record_id.endswith("\0"):
+        raise ParameterError(
+            "record id", record_id, "exported as .h5 or .parquet: NumPy drops zeros at the end"
+        )
+    return record_id
+
+
+def _write_array(archive: zipfile.ZipFile, name: str, array: np.ndarray[Any, np.dtype[Any]]) -> None:
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+        np.lib.format.write_array(member, array, allow_pickle=False)
