@@ -232,18 +232,16 @@ class Repository:
     def add_space(self, spec: EmbeddingSpec, *, is_default: bool, is_complete: bool) -> int:
         """Add an embedding space and return its id."""
         with self.begin() as connection:
-            result = connection.execute(
-                insert(t.spaces).values(
-                    hash=spec.space_hash,
-                    name=spec.name,
-                    spec=spec.to_json(),
-                    is_default=int(is_default),
-                    is_complete=int(is_complete),
-                )
-            )
+            space_id = _insert_space(connection, spec, is_default=is_default, is_complete=is_complete)
             _next_generation(connection)
-            assert result.inserted_primary_key is not None
-            return int(result.inserted_primary_key[0])
+        return space_id
+
+    def add_first_spaces(self, specs: Sequence[EmbeddingSpec]) -> None:
+        """Add the spaces of a new database, all or none; the first is the default."""
+        with self.begin() as connection:
+            for number, spec in enumerate(specs):
+                _insert_space(connection, spec, is_default=number == 0, is_complete=True)
+            _next_generation(connection)
 
     def complete_space(self, space_id: int) -> None:
         """Record that every live sequence has a vector in the space."""
@@ -395,6 +393,20 @@ def _insert_many(connection: Connection, table: Any, values: Iterable[dict[str, 
     rows = list(values)
     if rows:
         connection.execute(insert(table), rows)
+
+
+def _insert_space(connection: Connection, spec: EmbeddingSpec, *, is_default: bool, is_complete: bool) -> int:
+    result = connection.execute(
+        insert(t.spaces).values(
+            hash=spec.space_hash,
+            name=spec.name,
+            spec=spec.to_json(),
+            is_default=int(is_default),
+            is_complete=int(is_complete),
+        )
+    )
+    assert result.inserted_primary_key is not None
+    return int(result.inserted_primary_key[0])
 
 
 def _insert_segment(connection: Connection, segment: NewSegment) -> None:
