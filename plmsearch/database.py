@@ -199,8 +199,7 @@ class Database(Reader):
             show.say(f"model {new.choice}")
         with self.writing(show) as repository:
             if new is not None and not repository.spaces():
-                for number, spec in enumerate(new.specs):
-                    repository.add_space(spec, is_default=number == 0, is_complete=True)
+                repository.add_first_spaces(new.specs)
             spaces = repository.spaces()
             check_request(asked, wishes.long, spaces, self.path)
             writer = ChunkWriter(repository, Layout(self.path), self._groups(spaces), wishes, show)

@@ -416,7 +416,7 @@ class Reader:
         key = (space.spec.model_id, space.spec.weights_digest)
         if key not in self._embedders:
             started = time.perf_counter()
-            self._embedders[key] = load_for_space(space.spec, self.model_options, str(self.path))
+            self._embedders[key] = load_for_space(space.spec, self.model_options)
             _log.info("loaded %s in %.2f s", space.spec.model_id, time.perf_counter() - started)
         return self._embedders[key]
 

@@ -164,7 +164,9 @@ MOMENTS = {
         "session create_schema after 1",
         "directory.Layout mark before 1",
         "directory.Layout mark after 1",
-        "repository.Repository add_space after 1",
+        "repository _insert_space after 1",
+        "repository _insert_space after 2",
+        "repository.Repository add_first_spaces after 1",
         "repository.Repository begin_run after 1",
     ],
     "filling": [
@@ -183,10 +185,11 @@ def test_whatever_step_it_dies_at_the_same_command_continues(tmp_path, moments):
     rows = [f">r{i}\n{residues}" for i, residues in enumerate(peptides(100, longest=40))]
     source, path = tmp_path / "in.fasta", tmp_path / "db"
     source.write_text("\n".join(rows) + "\n")
-    assert cli("index", tmp_path / "whole", source, "-m", "kmer").code == 0
+    made = ("-m", "kmer", "--layers", "0,1")
+    assert cli("index", tmp_path / "whole", source, *made).code == 0
     n_before = 0
     for moment in moments:
-        running = started([moment, "index", str(path), str(source), "-m", "kmer"], DIE)
+        running = started([moment, "index", str(path), str(source), *made], DIE)
         _, said = running.communicate(timeout=60)
         assert running.returncode == 99, (moment, said)
         if is_database(path):
@@ -195,7 +198,7 @@ def test_whatever_step_it_dies_at_the_same_command_continues(tmp_path, moments):
             assert stored.items() <= contents(tmp_path / "whole").items()
             n_before = len(stored)
     assert n_before == (100 if moments[-1].startswith("repository.Repository finish") else 0)
-    assert cli("index", path, source).code == 0
+    assert cli("index", path, source, *made).code == 0
     assert_same_database(path, tmp_path / "whole", atol=0)
     assert_nothing_left_over(path)
 

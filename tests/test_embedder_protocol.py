@@ -189,14 +189,14 @@ def test_other_weights_than_those_of_the_space_are_refused_naming_both(load, fol
     other = folder / "other.pt"
     tiny.write_esm2(other, seed=1)
     with pytest.raises(EmbeddingSpecMismatch) as caught:
-        load_for_space(spec, ModelOptions(weights=other), "lib.db")
+        load_for_space(spec, ModelOptions(weights=other))
     assert caught.value.stored == spec.describe()
     assert caught.value.asked != caught.value.stored
     assert "--weights" in caught.value.hint
-    assert "plmsearch embed lib.db" in caught.value.hint
+    assert "new database" in caught.value.hint
 
 
 def test_the_weights_of_the_space_are_taken(load, folder):
     (spec,) = make_specs(load("esm2"), [2], pooling="max")
-    embedder = load_for_space(spec, ModelOptions(weights=folder / "esm2.pt", precision="float32"), "lib.db")
+    embedder = load_for_space(spec, ModelOptions(weights=folder / "esm2.pt", precision="float32"))
     assert make_specs(embedder, [2], pooling="max") == (spec,)

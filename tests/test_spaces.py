@@ -159,7 +159,7 @@ def test_embed_without_a_database_or_vectors_says_so(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Repository, "add_space", killed)
+        patch.setattr(Repository, "add_first_spaces", killed)
         make_db(tmp_path / "db", records(2))
     for arguments in (("embed", tmp_path / "db"), ("query", tmp_path / "db", "--id", "r0")):
         ended = cli(*arguments)

@@ -49,15 +49,13 @@ class ModelOptions:
         )
 
 
-def load_for_space(spec: EmbeddingSpec, options: ModelOptions, database: str) -> Embedder:
+def load_for_space(spec: EmbeddingSpec, options: ModelOptions) -> Embedder:
     """Load the model of a space and check that its weights are the space's.
 
     Parameters
     ----------
     spec : EmbeddingSpec
     options : ModelOptions
-    database : str
-        Its path, for the message.
 
     Raises
     ------
@@ -74,7 +72,6 @@ def load_for_space(spec: EmbeddingSpec, options: ModelOptions, database: str) ->
         raise EmbeddingSpecMismatch(
             asked.describe(),
             spec.describe(),
-            hint=f"name the weights the database was made with (--weights), or add a space: "
-            f"plmsearch embed {database} --model {spec.model_id}",
+            hint="name the weights the database was made with (--weights), or index into a new database",
         )
     return embedder

@@ -252,18 +252,16 @@ class Repository:
     def add_space(self, spec: EmbeddingSpec, *, is_default: bool, is_complete: bool) -> int:
         """Add an embedding space and return its id."""
         with self.begin() as connection:
-            result = connection.execute(
-                insert(t.spaces).values(
-                    hash=spec.space_hash,
-                    name=spec.name,
-                    spec=spec.to_json(),
-                    is_default=int(is_default),
-                    is_complete=int(is_complete),
-                )
-            )
+            space_id = _insert_space(connection, spec, is_default=is_default, is_complete=is_complete)
             _next_generation(connection)
-            assert result.inserted_primary_key is not None
-            return int(result.inserted_primary_key[0])
+        return space_id
+
+    def add_first_spaces(self, specs: Sequence[EmbeddingSpec]) -> None:
+        """Add the spaces of a new database, all or none; the first is the default."""
+        with self.begin() as connection:
+            for number, spec in enumerate(specs):
+                _insert_space(connection, spec, is_default=number == 0, is_complete=True)
+            _next_generation(connection)
 
     def delete_records(self, run_id: int, records: Sequence[StoredRecord]) -> None:
         """Give live records their tombstone, and the ledger a row for each, in one transaction."""
@@ -509,6 +507,20 @@ def _insert_many(connection: Connection, table: Any, rows: Iterable[tuple[Any, .
         names = [c.name for c in table.columns]
         statement = insert(table).compile(dialect=connection.dialect, column_keys=names)
         connection.exec_driver_sql(str(statement), values)
+
+
+def _insert_space(connection: Connection, spec: EmbeddingSpec, *, is_default: bool, is_complete: bool) -> int:
+    result = connection.execute(
+        insert(t.spaces).values(
+            hash=spec.space_hash,
+            name=spec.name,
+            spec=spec.to_json(),
+            is_default=int(is_default),
+            is_complete=int(is_complete),
+        )
+    )
+    assert result.inserted_primary_key is not None
+    return int(result.inserted_primary_key[0])
 
 
 def _insert_segment(connection: Connection, segment: NewSegment) -> None:
