@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from support import VH, VL, before_writing, cli, contents, ledger, make_db, peptides, write_fasta
 
 from plmsearch.database import open_database
-from plmsearch.errors import DuplicateRecordError, ParameterError
+from plmsearch.errors import DuplicateRecordError
 from plmsearch.ingest import chunks
 from plmsearch.ingest.report import AddOptions, AddReport
 from plmsearch.sequences import SequenceRecord
@@ -164,16 +164,6 @@ def test_error_stops_even_if_another_process_takes_the_id_after_the_input_was_re
             db.add([("late", C)], options=AddOptions(on_duplicate="error"))
         assert [r.status for r in db.repository.runs()] == ["finished", "finished", "failed"]
     assert residues_by_id(path) == {"X": A, "late": B}
-
-
-def test_replace_is_refused_by_name_before_anything_is_read(tmp_path):
-    with pytest.raises(ParameterError, match=r"'replace'; it must be one of: rename, error, skip"):
-        AddOptions(on_duplicate="replace")  # type: ignore[arg-type]
-    ended = cli("index", tmp_path / "db", tmp_path / "absent.fasta", "--on-duplicate", "replace")
-    assert ended.code == 1
-    assert "replace" in ended.err
-    assert "rename, error, skip" in ended.err
-    assert not (tmp_path / "db").exists()
 
 
 # --- Planted duplicates in real data --------------------------------------------------------------

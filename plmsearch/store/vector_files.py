@@ -74,14 +74,14 @@ class VectorFiles:
             self._raw[segment.segment_id] = opened
         return opened
 
-    def unit_blocks(self, segments: Sequence[StoredSegment], dead: Int1D) -> list[Block]:
+    def unit_blocks(self, segments: Sequence[StoredSegment], dead: Int1D | None = None) -> list[Block]:
         """Return the vectors of segments at unit length, those of `dead` sequences marked.
 
         They come from the derived files; where one is missing or damaged they are computed from the
         segment and held in memory, for a query never writes.
         """
         blocks = [self._unit_block(s) for s in segments]
-        if not len(dead):
+        if dead is None or not len(dead):
             return blocks
         return [Block(b.vectors, b.ids, b.ids[np.isin(b.ids, dead)]) for b in blocks]
 
