@@ -10,10 +10,10 @@ export VENV PYTHON
 STAMP := $(VENV)/.plmsearch-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs bench wheel-test clean distclean
+.PHONY: help setup demo test check docs bench torture torture-full wheel-test clean distclean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F@ '{ printf "%-19s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F@ '{ printf "%-21s%s\n", $$1, $$2 }'
 
 setup: $(STAMP)  ## make the environment; quick when nothing changed
 
@@ -35,6 +35,12 @@ docs: $(STAMP)  ## write docs/cli.md and the model tables anew
 
 bench: $(STAMP)  ## run the benchmarks in bench/
 	@scripts/bench $(ARGS)
+
+torture: $(STAMP)  ## put faults to databases: a sample, about ten minutes
+	@scripts/torture $(ARGS)
+
+torture-full: $(STAMP)  ## put a fault to every system call: an hour or more
+	@scripts/torture --full $(ARGS)
 
 wheel-test: $(STAMP)  ## build the wheel, install it into an empty environment, use it there
 	@scripts/wheel-test

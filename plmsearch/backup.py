@@ -16,7 +16,14 @@ from pathlib import Path
 from plmsearch.errors import FileFormatError, InputNotFoundError, NotADatabase, StorageError
 from plmsearch.reader import Reader
 from plmsearch.store.connection import copy_catalog
-from plmsearch.store.directory import Layout, is_database, storage_errors, sync_directory, sync_file
+from plmsearch.store.directory import (
+    Layout,
+    is_database,
+    make_directory,
+    storage_errors,
+    sync_directory,
+    sync_file,
+)
 from plmsearch.store.segments import open_segment
 from plmsearch.store.session import open_reader, open_writer
 from plmsearch.store.upkeep import refresh_files
@@ -112,7 +119,7 @@ def _made_whole(target: Path, make: Callable[[Path], int]) -> int:
     work = target.with_name(f".{target.name}.incomplete")
     with storage_errors(target):
         shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
+        make_directory(work)
         try:
             generation = make(work)
             work.rename(target)
@@ -128,7 +135,7 @@ def _copy_database(path: Path, work: Path) -> int:
     source, target = Layout(path), Layout(work)
     target.make()
     copy_catalog(source.catalog, target.catalog)
-    _copy(source.marker, target.marker)
+    shutil.copyfile(source.marker, target.marker)
     repository = open_reader(work)
     try:
         segments = [s for space in repository.spaces() for s in repository.segments(space.space_id)]
@@ -136,7 +143,7 @@ def _copy_database(path: Path, work: Path) -> int:
     finally:
         repository.close()
     for segment in segments:
-        _copy(source.segments / segment.file, target.segments / segment.file)
+        shutil.copyfile(source.segments / segment.file, target.segments / segment.file)
         # A backup of damaged vectors would be found out on the day it is needed.
         open_segment(target.segments / segment.file, segment.stamp, full=True)
     names = ["plmsearch.json", "catalog.sqlite", *(f"segments/{s.file}" for s in segments)]
@@ -151,17 +158,12 @@ def _copy_back(source: Path, work: Path) -> int:
         raise NotADatabase(source, "the backup holds no database")
     Layout(work).make()
     for _, name in _manifest_lines(source / MANIFEST):
-        _copy(source / name, work / name)
+        shutil.copyfile(source / name, work / name)
     with open_writer(work) as repository:
         refresh_files(repository, Layout(work))
         generation = repository.generation()
     _sync_tree(work)
     return generation
-
-
-def _copy(source: Path, target: Path) -> None:
-    shutil.copyfile(source, target)
-    sync_file(target)
 
 
 def _sync_tree(work: Path) -> None:

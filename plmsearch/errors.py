@@ -304,7 +304,7 @@ class WeightsError(EmbeddingError):
 
 
 class ExternalSpaceError(EmbeddingError):
-    """A vector is to be made for a space whose vectors were imported and have no model here."""
+    """A vector is asked of a space whose vectors were imported, by no model."""
 
     def __init__(self, space: str, *, hint: str = "search by --id or by vector") -> None:
         self.space = space

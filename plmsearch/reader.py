@@ -21,7 +21,7 @@ import numpy as np
 from plmsearch.embedding.base import Embedder
 from plmsearch.embedding.options import ModelOptions, load_for_space
 from plmsearch.embedding.spec import SpaceRequest
-from plmsearch.errors import ExternalSpaceError, ParameterError, RecordNotFound, SegmentDamaged
+from plmsearch.errors import ExternalSpaceError, ParameterError, RecordNotFound, SegmentDamaged, StorageError
 from plmsearch.index.planner import plan_index
 from plmsearch.ingest.queries import embed_queries, validate_queries
 from plmsearch.ingest.report import AddOptions, AddReport
@@ -236,8 +236,13 @@ class Reader:
         """Look at vector files; once more if a commit exchanged them meanwhile."""
         try:
             return look()
-        except (SegmentDamaged, KeyError):
+        except (SegmentDamaged, KeyError) as error:
             if self.repository.generation() == self._generation:
+                if isinstance(error, KeyError):
+                    reason = f"it has no vector or no segment {error}"
+                    raise StorageError(
+                        "catalog.sqlite", reason, hint=f"plmsearch verify {self.path}"
+                    ) from error
                 raise
             self._refresh()
             return look()

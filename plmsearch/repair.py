@@ -127,11 +127,11 @@ def _quarantine(
     folder = layout.quarantine
     with storage_errors(path):
         folder.mkdir(exist_ok=True)
+        sync_directory(path)
         source = layout.segments / segment.file
         if source.exists():
             source.rename(folder / segment.file)
             sync_directory(folder)
-            sync_directory(layout.segments)
     record_ids = repository.drop_segment(segment.segment_id)
     return Quarantined(f"quarantine/{segment.file}", reason, record_ids, space.spec.is_external)
 

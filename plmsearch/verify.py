@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from plmsearch.errors import InvalidVectorError, SegmentDamaged
+from plmsearch.errors import InvalidVectorError, SegmentDamaged, StorageError
 from plmsearch.reader import Reader
 from plmsearch.store import audit
 from plmsearch.store.directory import Layout
@@ -73,10 +73,19 @@ def verify(reader: Reader, *, full: bool = False) -> list[Finding]:
     """
     for _ in range(_ATTEMPTS):
         generation = reader.repository.generation()
-        findings = list(_findings(reader, full=full))
+        findings = list(_readable(reader, full=full))
         if not findings or reader.repository.generation() == generation:
             break
     return findings
+
+
+def _readable(reader: Reader, *, full: bool) -> Iterator[Finding]:
+    """Yield what is found up to where the catalog cannot be read on."""
+    try:
+        yield from _findings(reader, full=full)
+    except StorageError as error:
+        restore = f"plmsearch restore BACKUP {reader.path}"
+        yield Finding("damage", "catalog.sqlite", f"it cannot be read: {error.reason}", restore)
 
 
 def _findings(reader: Reader, *, full: bool) -> Iterator[Finding]:

@@ -80,6 +80,12 @@ EXAMPLES: dict[str, tuple[tuple[object, ...], dict[str, object], list[str]]] = {
         {"hint": "fetch it again"},
         ["x.pt", "cut short", "fetch it again"],
     ),
+    "ExternalSpaceError": (("external:x/0",), {}, ["external:x/0", "--id"]),
+    "MissingDependencyError": (
+        ("HDF5 files", "h5py", "export"),
+        {},
+        ["HDF5 files", "h5py", 'pip install "plmsearch[export]"'],
+    ),
     "EmbeddingSpecMismatch": (("layer 6", "layer 8"), {"hint": "embed"}, ["[layer 6]", "[layer 8]", "embed"]),
     "VectorIndexError": (("no vectors",), {"hint": "add some"}, ["no vectors", "add some"]),
     "DimensionMismatch": ((320, 512), {}, ["320", "512"]),

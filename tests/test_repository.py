@@ -54,7 +54,7 @@ def sequences(first, n):
     """Distinct made-up sequences; sequence i has 5 + i residues of one letter and a tail."""
     for i in range(first, first + n):
         residues = "EVQL" + "A" * (i % 7) + f"{'W' * (i // 7)}Y"
-        yield NewSequence(i, hashlib.sha256(f"{i}".encode()).digest(), residues)
+        yield NewSequence(i, hashlib.sha256(residues.encode()).digest(), residues)
 
 
 def records(first, n, name="r", **metadata):
@@ -147,7 +147,7 @@ def test_a_commit_that_is_interrupted_anywhere_adds_nothing(
 CONFLICTS = {
     "live id": {"records": [*records(4, 2), NewRecord(6, "r1", 6, "", "{}")]},
     "record key": {"records": [*records(4, 2), NewRecord(1, "x", 6, "", "{}")]},
-    "sequence": {"sequences": [*sequences(4, 2), NewSequence(6, hashlib.sha256(b"1").digest(), "EVQL")]},
+    "sequence": {"sequences": [*sequences(4, 2), next(sequences(1, 1))._replace(sequence_id=6)]},
     "segment file": {"segments": [segment(1, 1, [4, 5, 6])]},
     "vector": {"segments": [segment(2, 1, [4, 5, 1])]},
     "unknown sequence": {"records": [*records(4, 2), NewRecord(6, "x", 99, "", "{}")]},

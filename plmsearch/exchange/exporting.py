@@ -15,7 +15,8 @@ from plmsearch.errors import ParameterError, StorageError
 from plmsearch.exchange.pages import stored_pages, stored_records
 from plmsearch.formats.hdf5 import write_hdf5
 from plmsearch.formats.output import open_output
-from plmsearch.formats.vector_parquet import RECORD_COLUMNS, write_vector_parquet
+from plmsearch.formats.vector_page import column_name
+from plmsearch.formats.vector_parquet import write_vector_parquet
 from plmsearch.metadata import typed
 from plmsearch.reader import Reader
 from plmsearch.store.rows import StoredRecord, StoredSpace
@@ -81,7 +82,7 @@ def _columns(reader: Reader) -> dict[str, str]:
     ParameterError
         If two would have one name.
     """
-    names = {n: f"meta.{n}" if n in RECORD_COLUMNS else n for n in reader.repository.metadata_columns()}
+    names = {n: column_name(n) for n in reader.repository.metadata_columns()}
     if len(set(names.values())) < len(names):
         twice = next(n for n, column in names.items() if n != column and column in names)
         raise ParameterError("metadata column", twice, f"called otherwise: there is a 'meta.{twice}' too")
@@ -121,7 +122,7 @@ def _write_parquet(reader: Reader, space: StoredSpace, target: str | Path) -> in
         return table
 
     pages = ((values(p.records), p.vectors) for p in stored_pages(reader, space))
-    return write_vector_parquet(pages, types, space.spec.dim, target)
+    return write_vector_parquet(pages, types, space.spec.dim, space.spec.to_json(), target)
 
 
 # --- Vectors -------------------------------------------------------------------------------------

@@ -170,9 +170,7 @@ def _declared(
             raise ParameterError("model", None, "named where layer or pooling are")
         _, specs = load_specs(options.request, None, database.model_options)
         if len(specs) != 1:
-            raise ParameterError(
-                "layers", options.request.layers, "one layer: a file has one vector per record"
-            )
+            raise ParameterError("layers", options.request.layers, "one layer: a record has one vector")
         asked: EmbeddingSpec | None = specs[0]
     else:
         asked = _named(options.space, file, spaces)
@@ -249,7 +247,8 @@ def _checked(file: VectorFile, spec: EmbeddingSpec, types: TypeInference) -> Typ
             raise InvalidVectorError(n_seen + error.row, reason) from error
         _refuse_repeated(file, page.ids, seen, n_seen)
         for record in page.records or ():
-            types.observe(_prepared(record).metadata.items())
+            if record.sequence or record.metadata:
+                types.observe(_prepared(record).metadata.items())
         n_seen += len(page.vectors)
     return types
 
@@ -286,6 +285,8 @@ def _prepared(record: SequenceRecord) -> Prepared:
     """Normalise and validate a row; one without a sequence gets what stands for it."""
     if record.sequence:
         return prepare(record, AddOptions())
+    if not record.metadata:
+        return Prepared(record, hash_hex=absent_sequence_hash(record.record_id))
     metadata = {n: text for n, value in record.metadata.items() if (text := as_text(value)) is not None}
     return Prepared(
         record=record,

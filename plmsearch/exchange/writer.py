@@ -157,9 +157,8 @@ class VectorWriter:
         known = {r.hash_hex: i for r in rows if (i := self._ids_by_hash.get(r.hash_hex)) is not None}
         if self._has_sequences:
             # The first input's ids are new, and so is what stands for its absent sequences.
-            asked = {
-                bytes.fromhex(r.hash_hex) for r in rows if r.hash_hex and (r.residues or not self._is_first)
-            }
+            wanted = (r.hash_hex for r in rows if r.residues or not self._is_first)
+            asked = {bytes.fromhex(hash_hex) for hash_hex in wanted if hash_hex}
             known.update({h.hex(): i for h, i in self._repository.sequence_ids(asked).items()})
         return known
 
@@ -220,10 +219,9 @@ class VectorWriter:
 
     def _add_vector(self, sequence_id: int, row: Prepared, facts: VectorRow | None) -> None:
         place = len(self._vector_rows)
-        made = (
-            (1, len(row.residues), 0) if facts is None else (facts.n_windows, facts.n_used, facts.n_unknown)
-        )
-        self._vector_rows.append(VectorRow(sequence_id, place, *made))
+        if facts is None:
+            facts = VectorRow(sequence_id, place, 1, len(row.residues), 0)
+        self._vector_rows.append(facts._replace(sequence_id=sequence_id, row=place))
 
     def _add_record(self, row: Prepared, resolution: Resolution, sequence_id: int) -> None:
         new = NewRecord(

@@ -12,8 +12,19 @@ from plmsearch.errors import FileFormatError
 from plmsearch.sequences import SequenceRecord
 from plmsearch.types import Float2D
 
-__all__ = ["VectorPage", "as_float32", "checked_ids", "refuse_shape"]
+__all__ = [
+    "RECORD_COLUMNS",
+    "VectorPage",
+    "as_float32",
+    "checked_ids",
+    "column_name",
+    "own_name",
+    "refuse_shape",
+]
 
+#: Columns of an exported table that are no metadata.
+RECORD_COLUMNS = ("record_id", "sequence", "description", "embedding")
+_META = "meta."
 _FLOATS = frozenset({"float16", "float32", "float64"})
 
 
@@ -71,3 +82,20 @@ def checked_ids(source: str, ids: Iterable[object]) -> list[str]:
             )
         checked.append(one)
     return checked
+
+
+def column_name(name: str) -> str:
+    """Return the column in which metadata of a name is written.
+
+    Examples
+    --------
+    >>> column_name("v_call"), column_name("sequence"), own_name("meta.sequence")
+    ('v_call', 'meta.sequence', 'sequence')
+    """
+    return f"{_META}{name}" if name in RECORD_COLUMNS else name
+
+
+def own_name(column: str) -> str:
+    """Return the metadata name that `column_name` wrote."""
+    name = column.removeprefix(_META)
+    return name if name in RECORD_COLUMNS else column

@@ -18,7 +18,7 @@ from plmsearch.errors import FileFormatError, StorageError, TableFormatError
 from plmsearch.formats.output import open_output_path
 from plmsearch.formats.parquet import open_parquet
 from plmsearch.formats.tables import ID_COLUMNS, SEQUENCE_COLUMNS, is_missing
-from plmsearch.formats.vector_page import VectorPage, as_float32, checked_ids, refuse_shape
+from plmsearch.formats.vector_page import VectorPage, as_float32, checked_ids, own_name, refuse_shape
 from plmsearch.sequences import SequenceRecord
 
 if TYPE_CHECKING:
@@ -26,11 +26,10 @@ if TYPE_CHECKING:
 
     from plmsearch.types import Float2D
 
-__all__ = ["RECORD_COLUMNS", "ParquetVectors", "open_vector_parquet", "write_vector_parquet"]
+__all__ = ["ParquetVectors", "open_vector_parquet", "write_vector_parquet"]
 
-#: Columns of an exported table that are no metadata.
-RECORD_COLUMNS = ("record_id", "sequence", "description", "embedding")
-_META = "meta."
+#: Key of the file's own metadata that holds the embedding space as JSON.
+_SPEC = "plmsearch.spec"
 _PART_BYTES = 64 << 20
 
 
@@ -47,9 +46,9 @@ class ParquetVectors:
     vector_column: str
     metadata: Sequence[str]
     description: bool
+    spec_json: str
 
     format = "parquet"
-    spec_json = ""
 
     def pages(self, n_rows: int) -> Iterator[VectorPage]:
         """Yield the rows in order, `n_rows` at a time.
@@ -86,17 +85,12 @@ class ParquetVectors:
         residues = row[self.seq_column] if self.seq_column else None
         return SequenceRecord(
             record_id=row[self.id_column],
-            sequence="" if is_missing(residues) else residues,
+            sequence="" if residues is None or is_missing(residues) else residues,
             description=(row["description"] or "") if self.description else "",
-            metadata={_own_name(n): row[n] for n in self.metadata if row[n] is not None},
+            metadata={own_name(n): row[n] for n in self.metadata if row[n] is not None},
             source=str(self.path),
             row=number,
         )
-
-
-def _own_name(column: str) -> str:
-    name = column.removeprefix(_META)
-    return name if name in RECORD_COLUMNS else column
 
 
 def _matrix(column: pl.Series, dim: int, path: Path) -> np.ndarray[Any, np.dtype[Any]]:
@@ -146,6 +140,7 @@ def open_vector_parquet(
         first = scan.select(vector).head(1).collect()[vector]
         dim = len(first[0]) if len(first) and first[0] is not None else 0
         inner = _inner(schema[vector])
+        spec_json = pl.read_parquet_metadata(path).get(_SPEC, "")
     numpy_type = {pl.Float32: "float32", pl.Float64: "float64"}.get(inner.base_type(), "object")
     refuse_shape(str(path), (table.n_rows, dim), np.dtype(numpy_type))
     taken = {record_id, sequence, "description"}
@@ -162,6 +157,7 @@ def open_vector_parquet(
         vector_column=vector,
         metadata=[n for n in names if n not in taken],
         description="description" in names and "description" not in {record_id, sequence},
+        spec_json=spec_json,
     )
 
 
@@ -196,6 +192,7 @@ def write_vector_parquet(
     pages: Iterable[tuple[Mapping[str, Sequence[object]], Float2D]],
     types: Mapping[str, type],
     dim: int,
+    spec_json: str,
     path: str | Path,
 ) -> int:
     """Write records with their vectors; return how many.
@@ -208,6 +205,8 @@ def write_vector_parquet(
         Column types.
     dim : int
         d, of the column ``embedding``, an array of fixed size.
+    spec_json : str
+        The embedding space, kept in the file's own metadata.
     path : str or Path
 
     Raises
@@ -219,7 +218,7 @@ def write_vector_parquet(
 
     kinds: dict[type, Any] = {str: pl.String, int: pl.Int64, float: pl.Float64, bool: pl.Boolean}
     schema = {name: kinds[kind] for name, kind in types.items()}
-    n = 0
+    n, about = 0, {_SPEC: spec_json}
     parts: list[Path] = []
     with open_output_path(path) as temporary:
         for columns, vectors in _large(pages, _PART_BYTES // (dim * 4) + 1):
@@ -227,16 +226,16 @@ def write_vector_parquet(
             embedding = pl.Series("embedding", vectors, dtype=pl.Array(pl.Float32, dim))
             parts.append(temporary.with_name(f"part-{len(parts)}"))
             with _refusals(path):
-                frame.with_columns(embedding).write_parquet(parts[-1])
+                frame.with_columns(embedding).write_parquet(parts[-1], metadata=about)
             n += len(vectors)
         with _refusals(path):
             if not parts:
                 empty = pl.DataFrame(schema=schema | {"embedding": pl.Array(pl.Float32, dim)})
-                empty.write_parquet(temporary)
+                empty.write_parquet(temporary, metadata=about)
             elif len(parts) == 1:
                 parts[0].replace(temporary)
             else:
-                pl.scan_parquet(parts, glob=False).sink_parquet(temporary)
+                pl.scan_parquet(parts, glob=False).sink_parquet(temporary, metadata=about)
     return n
 
 

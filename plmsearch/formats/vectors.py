@@ -16,7 +16,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -36,7 +36,7 @@ from plmsearch.formats.tables import (
     open_table,
     table_records,
 )
-from plmsearch.formats.vector_page import VectorPage, as_float32, checked_ids, refuse_shape
+from plmsearch.formats.vector_page import VectorPage, as_float32, checked_ids, own_name, refuse_shape
 from plmsearch.formats.vector_parquet import open_vector_parquet
 from plmsearch.sequences import SequenceRecord
 
@@ -223,7 +223,11 @@ def _table_rows(
     )
     columns = () if sequence is None else (sequence,)
     check_kinds(table, record_id, columns)
-    return lambda: table_records(table, record_id, columns)
+    return lambda: map(_with_own_names, table_records(table, record_id, columns))
+
+
+def _with_own_names(record: SequenceRecord) -> SequenceRecord:
+    return replace(record, metadata={own_name(n): value for n, value in record.metadata.items()})
 
 
 # --- NumPy ---------------------------------------------------------------------------------------

@@ -318,7 +318,6 @@ class ChunkWriter:
             present = group.present[space.space_id]
             keep = np.array([i not in present for i in ids.tolist()])
             if keep.any():
-                if keep.any():
                 yield self._write_segment(space, embedded, ids, keep)
 
     def _write_segment(self, space: StoredSpace, embedded: Embedded, ids: Int1D, keep: Int1D) -> NewSegment:

@@ -115,31 +115,41 @@ def wrong_hashes(repository: Repository) -> Iterator[int]:
             page = connection.execute(query).all()
         if not page:
             return
+        absent = _hashes_of_absent(repository, [row[0] for row in page if not row[2]])
         for row in page:
             expected = {hashlib.sha256(row[2].encode()).digest()}
             if not row[2]:
-                expected = _hashes_of_absent(repository, row[0])
+                expected = absent.get(row[0], set())
             if row[1] not in expected or len(row[2]) != row[3]:
                 yield int(row[0])
         last = page[-1][0]
 
 
-def _hashes_of_absent(repository: Repository, sequence_id: int) -> set[bytes]:
-    """Return what the hash of a sequence that is not known may be: by the ids of its records."""
+def _hashes_of_absent(repository: Repository, sequence_ids: list[int]) -> dict[int, set[bytes]]:
+    """Return what the hash of each sequence that is not known may be: by the ids of its records."""
+    hashes: dict[int, set[bytes]] = {}
+    if not sequence_ids:
+        return hashes
     c = t.records.c
+    query = select(c.sequence_id, c.record_id).where(c.sequence_id.between(sequence_ids[0], sequence_ids[-1]))
     with repository.begin() as connection:
-        ids = connection.execute(select(c.record_id).where(c.sequence_id == sequence_id)).scalars().all()
-    return {bytes.fromhex(absent_sequence_hash(one)) for one in ids}
+        for sequence_id, record_id in connection.execute(query):
+            hashes.setdefault(sequence_id, set()).add(bytes.fromhex(absent_sequence_hash(record_id)))
+    return hashes
 
 
 def records_without_any_vector(repository: Repository) -> list[str]:
     """Return the ids of live records whose sequence is not known and which have no vector left."""
     r, s, v = t.records.c, t.sequences.c, t.vectors.c
-    has_vector = select(v.sequence_id).where(v.sequence_id == r.sequence_id).exists()
+    # Space by space, for that is how the index of vectors begins.
+    none = [
+        ~select(v.sequence_id).where(v.space_id == space.space_id, v.sequence_id == r.sequence_id).exists()
+        for space in repository.spaces()
+    ]
     query = (
         select(r.record_id)
         .select_from(t.records.join(t.sequences))
-        .where(s.residues == "", r.deleted.is_(None), ~has_vector)
+        .where(s.residues == "", r.deleted.is_(None), *none)
         .order_by(r.key)
     )
     with repository.begin() as connection:

@@ -34,6 +34,7 @@ __all__ = [
     "FORMAT_VERSION",
     "Layout",
     "is_database",
+    "make_directory",
     "publish",
     "read_format",
     "storage_errors",
@@ -131,7 +132,7 @@ class Layout:
             If the user may not.
         """
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
+            make_directory(self.root, exist_ok=True)
             for folder in (self.segments, self.derived, self.tmp):
                 folder.mkdir(exist_ok=True)
         except PermissionError as exc:
@@ -201,6 +202,14 @@ def publish(temporary: Path, final: Path) -> None:
     """Rename a synced file into place and sync the directory, so that the name survives a crash."""
     temporary.rename(final)
     sync_directory(final.parent)
+
+
+def make_directory(path: Path, *, exist_ok: bool = False) -> None:
+    """Create a directory; what had to be made above it is durable then, its own name is not yet."""
+    above = [p for p in path.absolute().parents if not p.exists()]
+    path.mkdir(parents=True, exist_ok=exist_ok)
+    for made in above:
+        sync_directory(made.parent)
 
 
 def sync_directory(path: Path) -> None:

@@ -67,6 +67,10 @@ class Repository:
                 yield connection
         except DBAPIError as exc:
             raise StorageError("catalog.sqlite", str(exc.orig)) from exc
+        except UnicodeDecodeError as exc:  # pages have no checksums: a flipped bit is read as it lies
+            raise StorageError(
+                "catalog.sqlite", "it holds text that is not UTF-8", hint="restore it from a backup"
+            ) from exc
         except UnicodeEncodeError as exc:  # such as half of a surrogate pair, from a file name or argument
             reason = f"{exc.object!r} is no valid Unicode and cannot be stored or looked up"
             raise StorageError("catalog.sqlite", reason) from exc

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from plmsearch.errors import NotADatabase, SchemaOutdatedError, SchemaTooNewError
 
@@ -49,6 +49,8 @@ def schema_version(connection: Connection, directory: Path) -> str:
     try:
         found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
     except DatabaseError as exc:
+        if isinstance(exc, OperationalError) and "no such table" not in str(exc.orig):
+            raise  # the disk is full, or cannot be read: that says nothing about the catalog
         raise NotADatabase(directory, "catalog.sqlite has no schema version or cannot be read") from exc
     if found is None:
         raise NotADatabase(directory, "catalog.sqlite has no schema version")

@@ -1,6 +1,6 @@
-"""A process that has everything loaded and forks one child per fault: ``python -m torture.child STATUS [MUTATION]``.
+"""Everything loaded, one forked child per fault: ``python -m torture.child STATUS [MUTATION]``.
 
-Reads lines ``OPERATION<tab>TELLS<tab>ROOT``; prints the child's process id, and its exit status when it has ended.
+Reads lines ``OPERATION<tab>TELLS<tab>ROOT``; prints the child's process id, and its exit status at its end.
 Nothing that a fork would break (torch, faiss) is imported. The child tells how far it came through
 shared memory, so that it makes no system call but those of the operation.
 """
@@ -15,12 +15,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from plmsearch.errors import PlmsearchError
+from plmsearch.store.repository import Repository
 from torture.disk import ACKNOWLEDGED
 from torture.mutations import mutate
 from torture.workload import OPERATIONS, small_chunks
-
-from plmsearch.errors import PlmsearchError
-from plmsearch.store.repository import Repository
 
 GO = signal.SIGUSR1
 SIZE = 4096
@@ -38,7 +37,7 @@ def count_acknowledged(shared: mmap.mmap) -> None:
             shared[0] += 1
             if shared[1]:
                 with suppress(OSError):
-                    os.rmdir(ACKNOWLEDGED)
+                    Path(ACKNOWLEDGED).rmdir()
 
         setattr(Repository, name, counted)
 

@@ -14,9 +14,10 @@ from pathlib import Path
 
 #: Calls that a recording needs.
 RECORDED = (
-    "open", "openat", "creat", "close", "lseek", "read", "write", "pwrite64", "writev", "pwritev", "pwritev2", "sendfile",
-    "copy_file_range", "fsync", "fdatasync", "rename", "renameat", "renameat2", "unlink", "unlinkat", "rmdir", "link",
-    "linkat", "symlink", "ftruncate", "truncate", "fallocate", "mkdir", "mkdirat",
+    "open", "openat", "creat", "close", "lseek", "read", "write", "pwrite64", "writev", "pwritev", "pwritev2",
+    "sendfile", "copy_file_range", "fsync", "fdatasync", "rename", "renameat", "renameat2", "unlink",
+    "unlinkat", "rmdir", "link", "linkat", "symlink", "ftruncate", "truncate", "fallocate", "mkdir",
+    "mkdirat",
 )  # fmt: skip
 #: The path of an rmdir by which the process says that a commit returned.
 ACKNOWLEDGED = "/acknowledged"
@@ -111,7 +112,7 @@ class Disk:
         with log.open(encoding="ascii") as lines:
             for line in lines:
                 match = _LINE.match(line)
-                if match is None or int(match[3]) < 0 and match[1] != "rmdir":
+                if match is None or (int(match[3]) < 0 and match[1] != "rmdir"):
                     continue
                 if self._apply(match[1], match[2], int(match[3])):
                     yield match[1]
@@ -251,8 +252,8 @@ def after_cut(top: Folder, how: str, rng: random.Random) -> dict[str, bytes | No
     left: dict[str, bytes | None] = {}
 
     def walk(folder: Folder, prefix: str) -> None:
-        names = {"nothing": lambda: folder.durable, "names": lambda: folder.now, "some": lambda: folder.torn(rng)}
-        for name, one in names[how]().items():
+        names = folder.torn(rng) if how == "some" else folder.now if how == "names" else folder.durable
+        for name, one in names.items():
             if isinstance(one, Folder):
                 left[prefix + name] = None
                 walk(one, f"{prefix}{name}/")

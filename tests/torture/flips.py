@@ -9,21 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from plmsearch.database import open_database
+from plmsearch.errors import PlmsearchError
+from plmsearch.verify import verify
 from torture.oracle import QUERIES, Problem, Tally
 from torture.syscalls import fresh, prepared
 from torture.tracer import environment
 from torture.workload import OPERATIONS, Operation
-
-from plmsearch.database import open_database
-from plmsearch.errors import PlmsearchError
-from plmsearch.verify import verify
 
 #: The header of a vector file is 64 bytes, that of a SQLite file 100.
 _HEADER_BYTES = 100
@@ -87,11 +85,13 @@ class Damage:
 
 
 def damages(root: Path, n: int, rng: random.Random) -> Iterator[Damage]:
-    """Every byte of each header, `n` more bytes of each file, and some lengths."""
+    """Every byte of each header, `n` bytes of each file that are not zero, any others, and some lengths."""
     for path in sorted(p for p in root.rglob("*") if p.is_file() and p.name != "LOCK"):
-        file, size = str(path.relative_to(root)), path.stat().st_size
+        content = path.read_bytes()
+        file, size = str(path.relative_to(root)), len(content)
         header = range(min(size, _HEADER_BYTES))
-        more = sorted(rng.sample(range(size), min(n, size)))
+        used = [offset for offset, byte in enumerate(content) if byte]
+        more = sorted({*rng.sample(range(size), min(n // 4, size)), *rng.sample(used, min(n, len(used)))})
         for offset in [*header, *more]:
             yield Damage(file, offset, rng.randrange(8))
         for length in sorted({0, 1, size // 2, size - 1, rng.randrange(size)} - {size}):
@@ -126,8 +126,11 @@ class Worker:
         self._process.communicate()
 
 
-def flip(n: int, rng: random.Random) -> list[Tally]:
-    """Damage each file of a database in turn; a row of the table for vector files, catalog and marker."""
+def flip(n: int, rng: random.Random, limit: int | None = None) -> list[Tally]:
+    """Damage each file of a database in turn; a row of the table for vector files, catalog and marker.
+
+    With `limit` only so many of the damages, drawn at random.
+    """
     tallies: dict[str, Tally] = {}
     example = Worker()
     operation = OPERATIONS["backup"]
@@ -135,7 +138,8 @@ def flip(n: int, rng: random.Random) -> list[Tally]:
         with prepared(operation) as template:
             expected = example.ask(template / "db")
             assert isinstance(expected, list), expected
-            for damage in damages(template / "db", n, rng):
+            todo = list(damages(template / "db", n, rng))
+            for damage in todo if limit is None else rng.sample(todo, limit):
                 kind = damage.file.partition("/")[0]
                 tally = tallies.setdefault(kind, Tally(f"bit or length of {kind}"))
                 root = fresh(template)
@@ -160,8 +164,11 @@ def _outcome(
 def _difference(expected: object, found: object, root: Path) -> str:
     assert isinstance(expected, list) and isinstance(found, list)
     names = [n for n, a, b in zip(("records", "vectors", "hits"), expected, found, strict=True) if a != b]
-    with open_database(root / "db") as db:
-        seen = [f.problem for f in verify(db, full=True)]
+    try:
+        with open_database(root / "db") as db:
+            seen = [f.problem for f in verify(db, full=True) if f.severity == "damage"]
+    except PlmsearchError as error:
+        seen = [str(error)]
     return f"in {', '.join(names)}; verify --full says {seen[:2] or 'nothing'}"
 
 

@@ -20,9 +20,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from torture.oracle import Problem, Tally, compare, searched
-from torture.tracer import environment
-from torture.workload import ROWS_AT_ONCE, State, applied, peptide, small_chunks, vectors_of
 
 from plmsearch.backup import backup, restore
 from plmsearch.database import Database, open_database
@@ -31,6 +28,9 @@ from plmsearch.ingest.report import AddOptions
 from plmsearch.optimize import optimize
 from plmsearch.sequences import SequenceRecord
 from plmsearch.verify import verify
+from torture.oracle import Problem, Tally, compare, searched
+from torture.tracer import environment
+from torture.workload import ROWS_AT_ONCE, State, applied, peptide, small_chunks, vectors_of
 
 _ADD, _REPLACE, _DELETE, _BACKUP, _OPTIMIZE = "add", "replace", "delete", "backup", "optimize"
 #: Of a hundred operations.
@@ -182,9 +182,11 @@ def kill_at_random(n: int, rng: random.Random) -> Tally:
             actor = rng.choice([actors[0], *actors])
             time.sleep(rng.uniform(0.01, 0.4))
             ended_by = actor.kill()
-            problems = list(_errors(journal)) if ended_by == signal.SIGKILL else [*_errors(journal)] or [
-                Problem("other", f"{actor.name} ended by signal {ended_by}")
-            ]
+            problems = (
+                list(_errors(journal))
+                if ended_by == signal.SIGKILL
+                else [*_errors(journal)] or [Problem("other", f"{actor.name} ended by signal {ended_by}")]
+            )
             if actor.name == "writer":
                 allowed = _told(journal, state)
                 found, more = _examined(path, allowed, journal)
@@ -246,7 +248,9 @@ def _backup(journal: Path) -> Iterator[Problem]:
         return
     restore(source, target)
     with open_database(target) as db:
-        yield from (Problem("lost", f"backup: {f.problem}") for f in verify(db, full=True) if f.severity == "damage")
+        yield from (
+            Problem("lost", f"backup: {f.problem}") for f in verify(db, full=True) if f.severity == "damage"
+        )
     shutil.rmtree(target)
 
 

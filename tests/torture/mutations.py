@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from plmsearch.store import connection
 
-#: Each place that syncs, by the functions it is reached through, innermost first; and SQLite's own.
+#: Each place that syncs, by the functions it is reached through, innermost first, and where two of a
+#: function are told apart, by what is synced; and SQLite's own.
+#: Not here, for nothing is lost without them: those in ``derived/``, which is rebuilt, and that of the
+#: name of ``quarantine/``, which the commit after it makes durable as well.
 SQLITE = "sqlite"
 PLACES = (
     "write_segment",
-    "sync_directory publish",
+    "sync_directory publish:segments",
+    "sync_directory publish:db",
     "mark",
     "sync_directory mark",
-    "sync_directory _quarantine",
+    "sync_directory _quarantine:quarantine",
+    "sync_directory make_directory",
     "sync_file _sync_tree",
     "sync_directory _sync_tree",
     "sync_directory _made_whole",
@@ -38,10 +44,12 @@ def mutate(place: str) -> None:
     if place == SQLITE:
         _sqlite_does_not_sync()
         return
-    real, wanted = os.fsync, place.split()
+    functions, _, name = place.partition(":")
+    real, wanted = os.fsync, functions.split()
 
     def fsync(descriptor: int) -> None:
-        if callers()[: len(wanted)] != wanted:
+        here = callers()[: len(wanted)] == wanted
+        if not here or name not in {"", Path(f"/proc/self/fd/{descriptor}").readlink().name}:
             real(descriptor)
 
     os.fsync = fsync

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from torture.workload import Operation, State, vectors_of
 
 from plmsearch.backup import check_manifest, restore
 from plmsearch.database import Database, open_database
 from plmsearch.errors import DatabaseNotFound, NotADatabase, PlmsearchError
 from plmsearch.verify import verify
+from torture.workload import Operation, State, vectors_of
 
 QUERIES = ["EVQLVESGGGLVQPGGSLRLSCAASGF", "MKTAYIAKQRQISFVKSHFSRQ"]
 _TOLERANCE = 1e-5
@@ -84,7 +84,7 @@ def check(operation: Operation, root: Path, n_acknowledged: int, *, finished: bo
     except Exception as error:
         return [*problems, Problem("other", f"it cannot be repeated: {type(error).__name__}: {error}")]
     again = list(_look(operation, root, len(operation.states), finished=True))
-    return [*problems, *again, *_leftovers(root)]
+    return [*problems, *again, *_leftovers(operation, root)]
 
 
 def _look(operation: Operation, root: Path, n_acknowledged: int, *, finished: bool) -> Iterator[Problem]:
@@ -92,9 +92,12 @@ def _look(operation: Operation, root: Path, n_acknowledged: int, *, finished: bo
     allowed = operation.states[min(n_acknowledged, last) :][:2]
     if finished:
         allowed = [operation.states[last]]
-    if (root / "db").exists() or not operation.absent_first or finished:
-        yield from _database(operation, root / "db", allowed, untouched=not n_acknowledged, finished=finished)
+    path = root / operation.db
+    if path.exists() or not operation.absent_first or finished:
+        yield from _database(operation, path, allowed, untouched=not n_acknowledged, finished=finished)
     yield from _backup(operation, root)
+    if operation.damaged_first and finished and len(list((path / "quarantine").glob("*"))) != 1:
+        yield Problem("lost", "the damaged file that was taken away")
 
 
 def _database(
@@ -167,11 +170,11 @@ def _backup(operation: Operation, root: Path) -> Iterator[Problem]:
     shutil.rmtree(copy, ignore_errors=True)
 
 
-def _leftovers(root: Path) -> Iterator[Problem]:
+def _leftovers(operation: Operation, root: Path) -> Iterator[Problem]:
     """What the repeated operation must have cleared away, and made anew."""
     for path in root.glob(".*"):
         yield Problem("other", f"left over: {path.name}")
-    path = root / "db"
+    path = root / operation.db
     if not path.exists():
         return
     with open_database(path) as db:

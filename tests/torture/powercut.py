@@ -8,9 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torture import child
-from torture.disk import RECORDED, Disk, after_cut
-from torture.oracle import Tally, check
+from torture.disk import Disk, after_cut
+from torture.oracle import Problem, Tally, check
 from torture.syscalls import fresh, prepared
 from torture.tracer import Runner
 from torture.workload import OPERATIONS
@@ -48,7 +47,13 @@ class Cut:
 
 
 def cut_power(
-    runner: Runner, name: str, n: int | None, rng: random.Random, *, left: Sequence[str] = LEFT, until: int | None = None
+    runner: Runner,
+    name: str,
+    n: int | None,
+    rng: random.Random,
+    *,
+    left: Sequence[str] = LEFT,
+    until: int | None = None,
 ) -> Tally:
     """Record an operation, and look at what a power cut leaves after each call, or at `n` of these.
 
@@ -71,15 +76,25 @@ def cut_power(
     return tally
 
 
+def cut_at_the_end(runner: Runner, name: str) -> list[Problem]:
+    """Look at what a power cut leaves when the operation has returned: all of it."""
+    operation = OPERATIONS[name]
+    with prepared(operation) as template:
+        root = fresh(template)
+        log = template.with_name("log")
+        runner.record(name, root, log)
+        *_, last = _cuts(root, template, log, random.Random(0), ("nothing",))
+        last.make(root)
+        return check(operation, root, last.n_acknowledged, finished=True)
+
+
 def _cuts(root: Path, template: Path, log: Path, rng: random.Random, left: Sequence[str]) -> Iterator[Cut]:
     """Yield each different state once, with all that was acknowledged while it lasted."""
     disk = Disk(root, template)
     last: dict[str, Cut] = {}
-    n_calls = 0
-    for call in disk.replay(log):
-        n_calls += 1
+    for n_calls, call in enumerate(disk.replay(log), start=1):
         for how in left:
-            place = f"power cut after call {n_calls} ({call}) of {root.parent.name}, {how} left of what was not synced"
+            place = f"power cut after call {n_calls} ({call}), {how} left of what was not synced"
             new = Cut(place, disk.n_acknowledged, False, after_cut(disk.top, how, rng))
             old = last.get(how)
             if old is not None and old.files != new.files:
@@ -87,4 +102,7 @@ def _cuts(root: Path, template: Path, log: Path, rng: random.Random, left: Seque
             last[how] = new
     for how, old in last.items():
         yield old
-        yield Cut(f"power cut after {root.parent.name}, {how} left", disk.n_acknowledged, True, after_cut(disk.top, how, rng))
+        files = after_cut(disk.top, how, rng)
+        yield Cut(
+            f"power cut at the end, {how} left of what was not synced", disk.n_acknowledged, True, files
+        )

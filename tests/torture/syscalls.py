@@ -58,9 +58,7 @@ def disturb(runner: Runner, name: str, fault: str, n: int | None, rng: random.Ra
     return tally
 
 
-def sampled(
-    calls: Sequence[tuple[str, int]], n: int | None, rng: random.Random
-) -> Sequence[tuple[str, int]]:
+def sampled(calls: Sequence[tuple[str, int]], n: int | None, rng: random.Random) -> Sequence[tuple[str, int]]:
     if n is None or n >= len(calls):
         return calls
     return [calls[i] for i in sorted(rng.sample(range(len(calls)), n))]

@@ -21,8 +21,8 @@ from torture.disk import RECORDED
 #: Every call that changes what is on the disk.
 CALLS = (
     "write", "pwrite64", "pwritev", "pwritev2", "writev", "sendfile", "copy_file_range", "fsync", "fdatasync",
-    "sync_file_range", "msync", "rename", "renameat", "renameat2", "unlink", "unlinkat", "rmdir", "link", "linkat",
-    "symlink", "ftruncate", "truncate", "fallocate", "mkdir", "mkdirat",
+    "sync_file_range", "msync", "rename", "renameat", "renameat2", "unlink", "unlinkat", "rmdir", "link",
+    "linkat", "symlink", "ftruncate", "truncate", "fallocate", "mkdir", "mkdirat",
 )  # fmt: skip
 
 _CALL = re.compile(r"^(\d+) +(\w+)\(")

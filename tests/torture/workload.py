@@ -14,9 +14,9 @@ import numpy as np
 
 from plmsearch.backup import backup, restore
 from plmsearch.database import open_database
-from plmsearch.embedding.spec import SpaceRequest
 from plmsearch.embedding.kmer import KmerEmbedder
 from plmsearch.embedding.registry import load_embedder
+from plmsearch.embedding.spec import SpaceRequest
 from plmsearch.ingest import chunks
 from plmsearch.ingest.report import AddOptions
 from plmsearch.repair import repair
@@ -43,7 +43,7 @@ def rows(first: int, n: int, seed: int, version: str = "") -> list[SequenceRecor
 
 
 def applied(state: State, given: Sequence[SequenceRecord], *, replace: bool = False) -> State:
-    """What `Database.add` must make of a state; ids that are taken by something else are replaced or renamed."""
+    """What `Database.add` must make of a state; taken ids are replaced or renamed."""
     out = dict(state)
     for record in given:
         content = (record.sequence, record.description)
@@ -85,6 +85,8 @@ class Operation:
         There is no database before.
     damaged_first : bool
         The database is damaged before: that it is mended is the operation.
+    db : str
+        Where the database is, below the directory.
     """
 
     name: str
@@ -93,19 +95,34 @@ class Operation:
     states: Sequence[State]
     absent_first: bool = False
     damaged_first: bool = False
+    db: str = "db"
 
 
 BASE = [*rows(0, 10, seed=1), SequenceRecord("twin", rows(3, 1, seed=1)[0].sequence, "as r0, another name")]
-MORE = [*rows(100, 7, seed=2), BASE[2], SequenceRecord("r1", "MKTAYIAKQRQISFVKSHFSRQ", "renamed"), *rows(200, 2, seed=3)]
-NEW = [*rows(2, 6, seed=4, version=", again"), *rows(300, 4, seed=5), SequenceRecord("r2", BASE[2].sequence, "third")]
+MORE = [
+    *rows(100, 7, seed=2),
+    BASE[2],
+    SequenceRecord("r1", "MKTAYIAKQRQISFVKSHFSRQ", "renamed"),
+    *rows(200, 2, seed=3),
+]
+NEW = [
+    *rows(2, 6, seed=4, version=", again"),
+    *rows(300, 4, seed=5),
+    SequenceRecord("r2", BASE[2].sequence, "third"),
+]
+NEW_PLACE = "folder/in a folder/db"
 DELETED = ["r1", "twin", "r7"]
 AFTER_DELETE = {i: c for i, c in applied({}, BASE).items() if i not in DELETED}
 
 
-def _add(root: Path, given: Sequence[SequenceRecord], *, replace: bool = False) -> None:
+def _add(root: Path, given: Sequence[SequenceRecord], *, replace: bool = False, name: str = "db") -> None:
     options = AddOptions(on_duplicate="replace" if replace else "rename")
-    with open_database(root / "db", create=True) as db:
+    with open_database(root / name, create=True) as db:
         db.add(given, model="kmer", options=options)
+
+
+def _create(root: Path) -> None:
+    _add(root, BASE, name=NEW_PLACE)
 
 
 def _base(root: Path) -> None:
@@ -162,9 +179,11 @@ def _restore(root: Path) -> None:
 def _operations() -> dict[str, Operation]:
     base = applied({}, BASE)
     found = [
-        Operation("create", lambda root: None, lambda root: _add(root, BASE), prefixes({}, BASE), absent_first=True),
+        Operation("create", lambda root: None, _create, prefixes({}, BASE), absent_first=True, db=NEW_PLACE),
         Operation("add", _base, lambda root: _add(root, MORE), prefixes(base, MORE)),
-        Operation("replace", _base, lambda root: _add(root, NEW, replace=True), prefixes(base, NEW, replace=True)),
+        Operation(
+            "replace", _base, lambda root: _add(root, NEW, replace=True), prefixes(base, NEW, replace=True)
+        ),
         Operation("delete", _base, _delete, [base, AFTER_DELETE]),
         Operation("embed", _base, _embed, [base]),
         Operation("repair", _damaged, _repair, [base], damaged_first=True),
