@@ -24,6 +24,7 @@ from plmsearch.store.directory import (
     sync_directory,
     sync_file,
 )
+from plmsearch.store.seal import check_seal, seal
 from plmsearch.store.segments import open_segment
 from plmsearch.store.session import open_reader, open_writer
 from plmsearch.store.upkeep import refresh_files
@@ -52,6 +53,8 @@ def backup(reader: Reader, target: Path) -> int:
     ------
     StorageError
         If the target exists, or the operating system refuses a step; nothing is left under its name.
+    CatalogDamaged
+        If the catalog is not what was written.
     SegmentDamaged
         If a vector file is not what was written: repair the database first.
     """
@@ -133,6 +136,8 @@ def _made_whole(target: Path, make: Callable[[Path], int]) -> int:
 def _copy_database(path: Path, work: Path) -> int:
     """Copy catalog, marker and the segments of one generation, and write the manifest."""
     source, target = Layout(path), Layout(work)
+    # A backup of a damaged catalog would be found out on the day it is needed.
+    check_seal(source, full=True)
     target.make()
     copy_catalog(source.catalog, target.catalog)
     shutil.copyfile(source.marker, target.marker)
@@ -144,9 +149,9 @@ def _copy_database(path: Path, work: Path) -> int:
         repository.close()
     for segment in segments:
         shutil.copyfile(source.segments / segment.file, target.segments / segment.file)
-        # A backup of damaged vectors would be found out on the day it is needed.
         open_segment(target.segments / segment.file, segment.stamp, full=True)
-    names = ["plmsearch.json", "catalog.sqlite", *(f"segments/{s.file}" for s in segments)]
+    sealed = [target.seal.name] if seal(target) else []
+    names = ["plmsearch.json", "catalog.sqlite", *sealed, *(f"segments/{s.file}" for s in segments)]
     manifest = work / MANIFEST
     manifest.write_text("".join(f"{_sha256(work / name)}  {name}\n" for name in names), encoding="utf-8")
     _sync_tree(work)

@@ -34,6 +34,7 @@
         ├── SchemaOutdatedError
         ├── SchemaTooNewError
         ├── SegmentDamaged
+        ├── CatalogDamaged
         ├── StorageError                    the operating system refused a read or write
         └── RecordNotFound (LookupError)
 
@@ -47,6 +48,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 __all__ = [
+    "CatalogDamaged",
     "DatabaseLocked",
     "DatabaseNotFound",
     "DatabaseNotWritable",
@@ -424,6 +426,17 @@ class SegmentDamaged(StoreError):
     def __init__(self, path: str | Path, reason: str) -> None:
         self.path, self.reason = str(path), reason
         super().__init__(f"vector file {self.path!r} is damaged: {reason}", hint="restore it from a backup")
+
+
+class CatalogDamaged(StoreError):
+    """The catalog's file does not hold what was written."""
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        self.path, self.reason = str(path), reason
+        super().__init__(
+            f"{self.path!r} is damaged: {reason}",
+            hint="restore a backup; only if you changed the file yourself: plmsearch repair --accept-catalog",
+        )
 
 
 class StorageError(StoreError):

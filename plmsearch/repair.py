@@ -6,22 +6,26 @@ is the same up to rounding (1e-5 relative). The damaged file is kept in ``quaran
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from plmsearch.database import Database
 from plmsearch.embedding.spec import EmbeddingSpec, SpaceRequest
-from plmsearch.errors import SegmentDamaged
+from plmsearch.errors import CatalogDamaged, SegmentDamaged
 from plmsearch.ingest.report import Progress
-from plmsearch.store.audit import records_without_any_vector
-from plmsearch.store.directory import Layout, storage_errors, sync_directory
+from plmsearch.store import audit
+from plmsearch.store.connection import open_catalog
+from plmsearch.store.directory import Layout, read_format, storage_errors, sync_directory
+from plmsearch.store.lock import DEFAULT_LOCK_TIMEOUT_S, writer_lock
 from plmsearch.store.repository import Repository
 from plmsearch.store.rows import StoredSegment, StoredSpace
+from plmsearch.store.seal import break_seal, seal
 from plmsearch.store.segments import open_segment
 from plmsearch.store.session import open_writer
 from plmsearch.store.upkeep import refresh_files
 
-__all__ = ["Quarantined", "RepairReport", "repair"]
+__all__ = ["Quarantined", "RepairReport", "accept_catalog", "repair"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +107,37 @@ def repair(database: Database, *, progress: Progress | None = None) -> RepairRep
             show.say(f"embedding what is missing in {spec.name}")
             report.n_embedded += _complete(database, spec, show)
     # In the space of a model, only records without a sequence are lost.
-    absent = records_without_any_vector(database.repository)
+    absent = audit.records_without_any_vector(database.repository)
     report.lost.extend(r for r in absent if r not in report.lost)
     return report
+
+
+def accept_catalog(path: Path, *, lock_timeout_s: float = DEFAULT_LOCK_TIMEOUT_S) -> None:
+    """Take a catalog that something other than plmsearch changed for what it is now.
+
+    Parameters
+    ----------
+    path : Path
+        The database directory.
+    lock_timeout_s : float
+        Seconds to wait for another writer.
+
+    Raises
+    ------
+    CatalogDamaged
+        If it is not whole: what SQLite's ``integrity_check`` or the sequences' hashes find.
+    DatabaseNotFound, NotADatabase, DatabaseLocked, StorageError
+    """
+    layout = Layout(path)
+    read_format(layout)
+    with writer_lock(path, timeout_s=lock_timeout_s):
+        with closing(Repository(open_catalog(layout.catalog, writable=False))) as repository:
+            problems = audit.sqlite_problems(repository, full=True) + audit.broken_references(repository)
+            problems += [f"sequence {i} does not have its hash" for i in audit.wrong_hashes(repository)]
+        if problems:
+            raise CatalogDamaged(layout.catalog, problems[0])
+        break_seal(layout)
+        seal(layout)
 
 
 def _damage(path: Path, segment: StoredSegment) -> str:

@@ -17,6 +17,7 @@ from plmsearch.store.directory import Layout, read_format, storage_errors, sync_
 from plmsearch.store.lock import DEFAULT_LOCK_TIMEOUT_S, writer_lock
 from plmsearch.store.repository import Repository
 from plmsearch.store.schema import HEAD, check_schema, create_schema, schema_version
+from plmsearch.store.seal import sealing
 
 __all__ = ["UpgradeReport", "upgrade"]
 
@@ -55,12 +56,12 @@ def upgrade(path: Path, *, lock_timeout_s: float = DEFAULT_LOCK_TIMEOUT_S) -> Up
     ------
     DatabaseNotFound, NotADatabase, SchemaTooNewError
         If there is nothing that can be upgraded.
-    DatabaseLocked, DatabaseNotWritable, StorageError
+    DatabaseLocked, DatabaseNotWritable, CatalogDamaged, StorageError
         If it cannot be written. The database is as it was then.
     """
     layout = Layout(path)
     read_format(layout)
-    with writer_lock(path, timeout_s=lock_timeout_s):
+    with writer_lock(path, timeout_s=lock_timeout_s), sealing(layout):
         repository = Repository(open_catalog(layout.catalog, writable=True))
         try:
             with repository.begin() as connection:

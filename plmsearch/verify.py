@@ -17,12 +17,13 @@ from typing import Literal
 
 import numpy as np
 
-from plmsearch.errors import InvalidVectorError, SegmentDamaged, StorageError
+from plmsearch.errors import CatalogDamaged, InvalidVectorError, SegmentDamaged, StorageError
 from plmsearch.reader import Reader
 from plmsearch.store import audit
 from plmsearch.store.directory import Layout
 from plmsearch.store.repository import Repository
 from plmsearch.store.rows import RunRow, StoredSegment, StoredSpace
+from plmsearch.store.seal import check_seal, is_sealed
 from plmsearch.store.segments import FileStamp, Segment, open_segment
 from plmsearch.vectors import check_vectors, unit_vectors
 
@@ -92,6 +93,7 @@ def _findings(reader: Reader, *, full: bool) -> Iterator[Finding]:
     repository, layout = reader.repository, Layout(reader.path)
     restore = f"plmsearch restore BACKUP {reader.path}"
     mend = f"plmsearch repair {reader.path}"
+    yield from _seal(layout, restore, full=full)
     for problem in audit.sqlite_problems(repository, full=full):
         yield Finding("damage", "catalog.sqlite", problem, restore)
     for problem in audit.broken_references(repository):
@@ -119,6 +121,17 @@ def _findings(reader: Reader, *, full: bool) -> Iterator[Finding]:
         for segment in segments:
             yield from _segment(repository, layout, space, segment, rows, full=full, remedy=mend)
     yield from _orphans(layout, known)
+
+
+def _seal(layout: Layout, remedy: str, *, full: bool) -> Iterator[Finding]:
+    """Compare the catalog's file with what its last writer left."""
+    try:
+        check_seal(layout, full=full)
+    except CatalogDamaged as error:
+        yield Finding("damage", "catalog.sqlite", error.reason, remedy)
+    if not is_sealed(layout):
+        problem = "no checksums: a writer is at work or was interrupted; the next one to finish makes them"
+        yield Finding("note", layout.seal.name, problem, "none needed")
 
 
 def _ledger(repository: Repository, remedy: str) -> Iterator[Finding]:

@@ -17,7 +17,19 @@ import esm_checkpoints as tiny
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import DNA, VH, VL, all_vectors, cli, contents, ledger, make_db, peptides, write_fasta
+from support import (
+    DNA,
+    VH,
+    VL,
+    all_vectors,
+    break_seal,
+    cli,
+    contents,
+    ledger,
+    make_db,
+    peptides,
+    write_fasta,
+)
 
 A, B, C = peptides(3, seed=8)
 
@@ -364,6 +376,7 @@ def set_schema(path: Path, version: str) -> None:
     connection.execute("UPDATE alembic_version SET version_num = ?", (version,))
     connection.commit()
     connection.close()
+    break_seal(path)
 
 
 DATABASES = {

@@ -97,6 +97,7 @@ EXAMPLES: dict[str, tuple[tuple[object, ...], dict[str, object], list[str]]] = {
     "DatabaseLocked": (("lib.db", 12.0), {}, ["'lib.db'", "12 s", "--lock-timeout"]),
     "SchemaOutdatedError": (("lib.db", "0002", "0004"), {}, ["'lib.db'", "0002", "0004"]),
     "SchemaTooNewError": (("lib.db", "9", "1"), {}, ["'lib.db'", "9", "1", "newer plmsearch"]),
+    "CatalogDamaged": (("catalog.sqlite", "bad bytes"), {}, ["'catalog.sqlite'", "bad bytes", "backup"]),
     "SegmentDamaged": (("7.vec", "bad checksum"), {}, ["'7.vec'", "bad checksum", "backup"]),
     "StorageError": (("lib.db", "disk full"), {"hint": "make room"}, ["'lib.db'", "disk full", "make room"]),
     "RecordNotFound": ((["P1"], {"P1": "P11"}), {}, ["'P1'", "'P11'"]),

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from support import break_seal
 
 from plmsearch.errors import (
     DatabaseLocked,
@@ -50,6 +51,7 @@ def change_catalog(path, statement):
     connection.execute(statement)
     connection.commit()
     connection.close()
+    break_seal(path)
 
 
 # --- Creation ------------------------------------------------------------------------------------

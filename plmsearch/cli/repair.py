@@ -21,6 +21,13 @@ def repair(
     precision: o.Precision = "auto",
     threads: o.Threads = None,
     batch_tokens: o.BatchTokens = 4096,
+    accept_catalog: Annotated[
+        bool,
+        typer.Option(
+            "--accept-catalog",
+            help="Take catalog.sqlite for what it is now, if it is whole: you changed it yourself.",
+        ),
+    ] = False,
     lock_timeout: o.LockTimeout = 60.0,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
@@ -28,11 +35,15 @@ def repair(
     """Read every byte; rebuild derived files, and embed anew what a damaged vector file held.
 
     A damaged file is kept in quarantine/, and the records it held vectors of are named. Safe to
-    interrupt and to repeat. A damaged catalog is not mended: restore a backup.
+    interrupt and to repeat. A damaged catalog is not mended: restore a backup. If it is called damaged
+    because you changed it yourself, with another program, say --accept-catalog.
     """
     from plmsearch.database import open_database
+    from plmsearch.repair import accept_catalog as accept
     from plmsearch.repair import repair as mend
 
+    if accept_catalog:
+        accept(database, lock_timeout_s=lock_timeout)
     running = o.model_options(weights, device, precision, threads, batch_tokens)
     with (
         open_database(database, model_options=running, lock_timeout_s=lock_timeout) as db,

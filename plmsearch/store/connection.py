@@ -22,10 +22,12 @@ from sqlalchemy.pool import NullPool, QueuePool
 
 from plmsearch.errors import StorageError
 
-__all__ = ["copy_catalog", "open_catalog", "sqlite_module", "sqlite_version", "wal_is_safe"]
+__all__ = ["copy_catalog", "fold_log", "open_catalog", "sqlite_module", "sqlite_version", "wal_is_safe"]
 
 _WAL_RESET_FIXED = (3, 51, 3)
 _BUSY_TIMEOUT_S = 30.0
+#: A reader holds a transaction for the time of one question.
+_FOLD_TIMEOUT_S = 1.0
 
 
 def sqlite_module() -> ModuleType:
@@ -111,6 +113,35 @@ def copy_catalog(source: Path, target: Path) -> None:
             reading.backup(writing)
     except module.Error as exc:
         raise StorageError(source, str(exc)) from exc
+
+
+def fold_log(path: Path) -> bool:
+    """Write what is in the write-ahead log into the catalog's file, and empty the log.
+
+    Parameters
+    ----------
+    path : Path
+        A catalog that only the caller may write to.
+
+    Returns
+    -------
+    bool
+        False if a reader still needs the log.
+
+    Raises
+    ------
+    StorageError
+        If SQLite refuses.
+    """
+    module = sqlite_module()
+    try:
+        with closing(
+            module.connect(_uri(path, "rw"), uri=True, timeout=_FOLD_TIMEOUT_S, isolation_level=None)
+        ) as connection:
+            ((is_busy, _n_frames, _n_written),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except module.Error as exc:
+        raise StorageError(path, str(exc)) from exc
+    return not is_busy
 
 
 def _uri(path: Path, mode: str) -> str:

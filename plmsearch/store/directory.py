@@ -5,6 +5,7 @@
     db/
       plmsearch.json   format version; written last, by rename: with it, the directory is a database
       catalog.sqlite   the commit point
+      catalog.seal     checksums of catalog.sqlite, while nobody writes
       segments/        immutable raw vectors
       derived/         safe to delete at any time
       tmp/  LOCK
@@ -53,6 +54,7 @@ _OWN_NAMES = frozenset(
         "catalog.sqlite-wal",
         "catalog.sqlite-shm",
         "catalog.sqlite-journal",
+        "catalog.seal",
     }
     | {"segments", "derived", "tmp", "LOCK"}
 )
@@ -73,6 +75,11 @@ class Layout:
     def catalog(self) -> Path:
         """The SQLite file."""
         return self.root / "catalog.sqlite"
+
+    @property
+    def seal(self) -> Path:
+        """Checksums of the SQLite file, while nobody writes."""
+        return self.root / "catalog.seal"
 
     @property
     def segments(self) -> Path:

@@ -12,6 +12,7 @@ from plmsearch.store.directory import Layout, is_database, read_format, storage_
 from plmsearch.store.lock import DEFAULT_LOCK_TIMEOUT_S, writer_lock
 from plmsearch.store.repository import Repository
 from plmsearch.store.schema import check_schema, create_schema
+from plmsearch.store.seal import check_seal, sealing
 
 __all__ = ["open_reader", "open_writer"]
 
@@ -21,12 +22,13 @@ def open_reader(path: Path) -> Repository:
 
     Raises
     ------
-    DatabaseNotFound, NotADatabase, SchemaOutdatedError, SchemaTooNewError, StorageError
+    DatabaseNotFound, NotADatabase, SchemaOutdatedError, SchemaTooNewError, CatalogDamaged, StorageError
         If there is no database that can be read here.
     """
     layout = Layout(path)
     read_format(layout)
     _require_catalog(layout)
+    check_seal(layout)
     repository = Repository(open_catalog(layout.catalog, writable=False))
     try:
         with repository.begin() as connection:
@@ -63,6 +65,8 @@ def open_writer(
     ------
     DatabaseLocked, DatabaseNotWritable, NotADatabase, SchemaOutdatedError, SchemaTooNewError
         If the directory cannot be written.
+    CatalogDamaged
+        If the catalog's file is not what was written.
     StorageError
         If the operating system refuses a step.
     """
@@ -76,20 +80,26 @@ def open_writer(
         is_new = not is_database(path)
         if not is_new:
             _require_catalog(layout)
-        repository = Repository(open_catalog(layout.catalog, writable=True))
-        try:
-            with repository.begin() as connection:
-                if is_new:
-                    create_schema(connection)
-                check_schema(connection, path)
-            with storage_errors(path):
-                layout.sweep()
-                _remove_orphans(layout, repository.segment_files())
-                if is_new:
-                    layout.mark()
-            yield repository
-        finally:
-            repository.close()
+        with sealing(layout):
+            repository = Repository(open_catalog(layout.catalog, writable=True))
+            try:
+                _prepare(repository, layout, is_new=is_new)
+                yield repository
+            finally:
+                repository.close()
+
+
+def _prepare(repository: Repository, layout: Layout, *, is_new: bool) -> None:
+    """Make or check the schema, and remove what an interrupted writer left."""
+    with repository.begin() as connection:
+        if is_new:
+            create_schema(connection)
+        check_schema(connection, layout.root)
+    with storage_errors(layout.root):
+        layout.sweep()
+        _remove_orphans(layout, repository.segment_files())
+        if is_new:
+            layout.mark()
 
 
 def _require_catalog(layout: Layout) -> None:
