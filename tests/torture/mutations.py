@@ -12,7 +12,8 @@ from plmsearch.store import connection
 #: Each place that syncs, by the functions it is reached through, innermost first, and where two of a
 #: function are told apart, by what is synced; and SQLite's own.
 #: Not here, for nothing is lost without them: those in ``derived/``, which is rebuilt, and that of the
-#: name of ``quarantine/``, which the commit after it makes durable as well.
+#: name of ``quarantine/``, which the commit after it makes durable as well; and that of a removed seal,
+#: for SQLite syncs the directory when it makes a log, and only a reader that kept the log takes that away.
 SQLITE = "sqlite"
 PLACES = (
     "write_segment",
