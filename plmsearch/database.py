@@ -10,11 +10,13 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from difflib import get_close_matches
 from pathlib import Path
 
 from plmsearch.embedding.options import ModelOptions
 from plmsearch.embedding.spec import EmbeddingSpec, LongPolicy, SpaceRequest
 from plmsearch.errors import DatabaseNotFound, EmbeddingSpecMismatch, ParameterError
+from plmsearch.filters.parse import parse_condition
 from plmsearch.ingest.chunks import ChunkWriter, SpaceGroup, group_spaces
 from plmsearch.ingest.provenance import record_run
 from plmsearch.ingest.report import AddOptions, AddReport, Progress
@@ -32,7 +34,7 @@ from plmsearch.sequences import SequenceRecord
 from plmsearch.store.directory import Layout, storage_errors
 from plmsearch.store.lock import DEFAULT_LOCK_TIMEOUT_S
 from plmsearch.store.repository import Repository
-from plmsearch.store.rows import StoredSpace
+from plmsearch.store.rows import StoredRecord, StoredSpace
 from plmsearch.store.session import open_writer
 from plmsearch.store.upkeep import refresh_files
 
@@ -264,7 +266,9 @@ class Database(Reader):
                 writer.report.seconds = time.monotonic() - started
         return writer.report
 
-    def delete(self, record_ids: Iterable[str], *, ignore_missing: bool = False) -> int:
+    def delete(
+        self, record_ids: Iterable[str] = (), *, where: str | None = None, ignore_missing: bool = False
+    ) -> int:
         """Delete records: all of them, or on an error none.
 
         A deleted record is gone from every search, export and count at once; its row and its vector
@@ -273,6 +277,8 @@ class Database(Reader):
         Parameters
         ----------
         record_ids : iterable of str
+        where : str, optional
+            Delete the records that meet this condition too (`plmsearch.filters.parse`).
         ignore_missing : bool
             Pass over ids that no live record has.
 
@@ -285,18 +291,51 @@ class Database(Reader):
         ------
         RecordNotFound
             If an id is not there. Nothing was deleted then.
+        FilterError
+            If the condition cannot be read, or does not fit the columns.
         """
         asked = list(dict.fromkeys(record_ids))
         with self.writing(Progress()) as repository:
+            matching = [] if where is None else self._matching(repository, where)
             found = repository.records_by_id(asked)
             missing = [r for r in asked if r not in found]
             if missing and not ignore_missing:
                 raise self._not_found(missing)
             records = [found[r] for r in asked if r in found]
-            parameters = {"n_ids": len(asked), "ignore_missing": ignore_missing}
+            records += [r for r in matching if r.record_id not in found]
+            parameters = {"n_ids": len(asked), "where": where, "ignore_missing": ignore_missing}
             with record_run(repository, "delete", parameters, [], AddReport()) as run_id:
                 repository.delete_records(run_id, records)
         return len(records)
+
+    def index_columns(self, names: Iterable[str], *, drop: Iterable[str] = ()) -> None:
+        """Make indexes on metadata columns, so that a condition on them reads what matches only.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Columns to index; those that are indexed stay so.
+        drop : iterable of str
+            Columns whose index is dropped.
+
+        Raises
+        ------
+        ParameterError
+            If there is no such column, naming the nearest, or it cannot be indexed.
+        """
+        wanted, unwanted = list(names), list(drop)
+        with self.writing(Progress()) as repository:
+            kinds = repository.metadata_columns()
+            for name in [*wanted, *unwanted]:
+                if name not in kinds:
+                    near = get_close_matches(name, kinds, n=1)
+                    hint = f" (did you mean {near[0]!r}?)" if near else ""
+                    raise ParameterError("column", name, f"one of: {', '.join(kinds)}{hint}")
+            repository.index_columns({name: kinds[name] for name in wanted}, unwanted)
+
+    def _matching(self, repository: Repository, where: str) -> list[StoredRecord]:
+        condition = parse_condition(where, repository.metadata_columns())
+        return list(repository.all_records(condition))
 
     def _space_to_fill(self, repository: Repository, spec: EmbeddingSpec) -> StoredSpace:
         """Return the stored space of a spec, adding it if there is none."""

@@ -14,7 +14,8 @@
     │   │   ├── EmptySequenceError          a record without residues
     │   │   ├── SequenceTooLongError        longer than the model reads
     │   │   └── DuplicateRecordError        an id used twice
-    │   └── MixedInputError                 antibodies and other proteins together
+    │   ├── MixedInputError                 antibodies and other proteins together
+    │   └── FilterError                     a condition on records that cannot be read
     ├── MissingDependencyError              a package of an extra is not installed
     ├── EmbeddingError                      models and their weights
     │   ├── UnknownModelError (LookupError) no such model name
@@ -59,6 +60,7 @@ __all__ = [
     "EmptySequenceError",
     "ExternalSpaceError",
     "FileFormatError",
+    "FilterError",
     "InputError",
     "InputNotFoundError",
     "InvalidResidueError",
@@ -103,6 +105,10 @@ class PlmsearchError(Exception):
         super().__init__(f"{message}; {hint}" if hint else message)
 
 
+#: Characters of a user's text that a message repeats.
+_MAX_SHOWN = 200
+
+
 def _place(source: str, row: int | None) -> str:
     """Name a row of an input the way a user counts it: from 1."""
     if not source:
@@ -123,6 +129,25 @@ class ParameterError(InputError):
     def __init__(self, name: str, value: object, expected: str) -> None:
         self.name, self.value, self.expected = name, value, expected
         super().__init__(f"{name} is {value!r}", hint=f"it must be {expected}")
+
+
+class FilterError(InputError):
+    """A condition on records cannot be read, or does not fit the columns there are.
+
+    Parameters
+    ----------
+    text : str
+        The condition.
+    reason : str
+    position : int or None
+        Of the character it is about, from 0.
+    """
+
+    def __init__(self, text: str, reason: str, *, hint: str = "", position: int | None = None) -> None:
+        self.text, self.reason, self.position = text, reason, position
+        place = "" if position is None else f" at character {position + 1}"
+        shown = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
+        super().__init__(f"condition {shown!r}{place}: {reason}", hint=hint)
 
 
 class InputNotFoundError(InputError):

@@ -15,10 +15,20 @@ from collections.abc import Iterable, Mapping
 
 from plmsearch.errors import ParameterError
 
-__all__ = ["TypeInference", "as_text", "metadata_json", "type_of", "typed", "widen"]
+__all__ = [
+    "FALSE_TEXTS",
+    "TRUE_TEXTS",
+    "TypeInference",
+    "as_text",
+    "metadata_json",
+    "type_of",
+    "typed",
+    "widen",
+]
 
-_TRUE = frozenset({"T", "TRUE", "True", "true"})
-_FALSE = frozenset({"F", "FALSE", "False", "false"})
+#: What tables write for true and false, AIRR's T and F among them.
+TRUE_TEXTS = frozenset({"T", "TRUE", "True", "true"})
+FALSE_TEXTS = frozenset({"F", "FALSE", "False", "false"})
 # No leading zeros and no plus sign: "007" is a name, not a number. Nor are 19 digits without a point:
 # as a float they would be rounded.
 _INT = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
@@ -70,7 +80,7 @@ def type_of(text: str) -> str:
     >>> [type_of(t) for t in ("T", "12", "1.5e3", "007", "IGHV1-2*02")]
     ['bool', 'int', 'float', 'text', 'text']
     """
-    if text in _TRUE or text in _FALSE:
+    if text in TRUE_TEXTS or text in FALSE_TEXTS:
         return "bool"
     if _INT.fullmatch(text):
         return "int"
@@ -99,7 +109,7 @@ def typed(text: str, kind: str) -> str | int | float | bool:
     (True, 12.0)
     """
     if kind == "bool":
-        return text in _TRUE
+        return text in TRUE_TEXTS
     if kind == "int":
         return int(text)
     return float(text) if kind == "float" else text

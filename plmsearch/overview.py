@@ -64,6 +64,8 @@ class Overview:
     columns : mapping of str to str
         Type of each metadata column.
     runs : list of RunOverview
+    n_matching : int or None
+        Live records that meet the condition that was given.
     """
 
     path: str
@@ -77,14 +79,21 @@ class Overview:
     spaces: list[SpaceOverview]
     columns: Mapping[str, str]
     runs: list[RunOverview]
+    n_matching: int | None = None
 
     def to_json(self) -> str:
         """Return one JSON object, indented."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False)
 
 
-def overview(reader: Reader) -> Overview:
-    """Gather everything that `plmsearch info` shows."""
+def overview(reader: Reader, *, where: str | None = None) -> Overview:
+    """Gather everything that `plmsearch info` shows.
+
+    Raises
+    ------
+    FilterError
+        If `where` cannot be read, or does not fit the columns.
+    """
     repository = reader.repository
     return Overview(
         path=str(reader.path),
@@ -121,6 +130,7 @@ def overview(reader: Reader) -> Overview:
             )
             for r in repository.runs()
         ],
+        n_matching=None if where is None else reader.select(where).n_records,
     )
 
 

@@ -22,6 +22,7 @@ from plmsearch.embedding.base import Embedder
 from plmsearch.embedding.options import ModelOptions, load_for_space
 from plmsearch.embedding.spec import SpaceRequest
 from plmsearch.errors import ExternalSpaceError, ParameterError, RecordNotFound, SegmentDamaged, StorageError
+from plmsearch.index.base import VectorIndex
 from plmsearch.index.planner import plan_index
 from plmsearch.ingest.queries import embed_queries, validate_queries
 from plmsearch.ingest.report import AddOptions, AddReport
@@ -29,6 +30,7 @@ from plmsearch.ingest.scan import Input
 from plmsearch.ingest.spaces import check_long, searchable_space
 from plmsearch.metadata import typed
 from plmsearch.search.hits import Hit, Query, SearchOptions, make_hits
+from plmsearch.search.selection import Selection, select_records
 from plmsearch.sequences import SequenceRecord
 from plmsearch.store.directory import Layout, is_database
 from plmsearch.store.repository import Repository
@@ -37,7 +39,7 @@ from plmsearch.store.session import open_reader
 from plmsearch.store.vector_files import VectorFiles
 from plmsearch.types import Float2D, Int1D
 
-__all__ = ["Reader", "Record"]
+__all__ = ["ColumnFacts", "Reader", "Record"]
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +72,15 @@ class Record:
     sequence_hash: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class ColumnFacts:
+    """A metadata column; `is_indexed` if a condition on it need not read every record."""
+
+    name: str
+    kind: str
+    is_indexed: bool
+
+
 class Reader:
     """A database directory, for reading.
 
@@ -89,6 +100,7 @@ class Reader:
         self._segments: dict[int, list[StoredSegment]] = {}
         self._spaces: list[StoredSpace] = []
         self._dead: Int1D = np.empty(0, dtype=np.int64)
+        self._selections: dict[str, Selection] = {}
         self._generation = -1
 
     # --- Opening and closing ---------------------------------------------------------------------
@@ -209,6 +221,31 @@ class Reader:
 
         return self._looking_again(look)
 
+    def columns(self) -> list[ColumnFacts]:
+        """Return the metadata columns, in the order they were first seen."""
+        indexed = self.repository.indexed_columns()
+        kinds = self.repository.metadata_columns()
+        return [ColumnFacts(name, kind, name in indexed) for name, kind in kinds.items()]
+
+    def select(self, where: str) -> Selection:
+        """Return what a condition selects now.
+
+        Parameters
+        ----------
+        where : str
+            Such as ``species = 'human' and n_residues < 130``; see `plmsearch.filters.parse`.
+
+        Raises
+        ------
+        FilterError
+            If it cannot be read, or does not fit the columns.
+        """
+        self._refresh()
+        if where not in self._selections:
+            columns = self.repository.metadata_columns()
+            self._selections[where] = select_records(self.repository, where, columns)
+        return self._selections[where]
+
     def _stored(self, record_ids: Sequence[str]) -> list[StoredRecord]:
         found = self.repository.records_by_id(set(record_ids))
         missing = [r for r in dict.fromkeys(record_ids) if r not in found]
@@ -229,6 +266,7 @@ class Reader:
         if generation != self._generation:
             self._spaces = self.repository.spaces()
             self._segments.clear()
+            self._selections.clear()
             self._dead = np.array(self.repository.dead_sequences(), dtype=np.int64)
             self._generation = generation
 
@@ -396,13 +434,14 @@ class Reader:
             raise ParameterError("k", options.k, "at least 1")
         if not len(queries):
             return []
-        self._refresh()
-        blocks = self._looking_again(lambda: self._files.unit_blocks(self._segments_of(space), self._dead))
-        index = plan_index(blocks, space.spec.dim, len(queries), self.model_options.threads)
+        index, selection = self._plan(space, options, len(queries))
+        allowed, condition = (
+            (None, None) if selection is None else (selection.sequence_ids, selection.condition)
+        )
         started = time.perf_counter()
         # One more: the query's own record or sequence may have to be left out.
         n_wanted = options.k + int(options.exclude_self or options.exclude_identical)
-        found = index.search(vectors, n_wanted)
+        found = index.search(vectors, n_wanted, allowed=allowed)
         milliseconds = (time.perf_counter() - started) * 1e3
         _log.info(
             "%s: %d queries against %d vectors in %.1f ms",
@@ -411,11 +450,44 @@ class Reader:
             len(index),
             milliseconds,
         )
-        records = self.repository.records_of_sequences(set(found.ids.ravel().tolist()))
+        near = set(found.ids.ravel().tolist())
+        records = self.repository.records_of_sequences(near, condition)
         return [
             make_hits(query, found.scores[row], found.ids[row], records, options)
             for row, query in enumerate(queries)
         ]
+
+    def explain(self, space: StoredSpace, options: SearchOptions, n_queries: int = 1) -> list[str]:
+        """Say how a search would be done, in lines of text.
+
+        Parameters
+        ----------
+        space : StoredSpace
+        options : SearchOptions
+        n_queries : int
+            Queries that are searched together.
+        """
+        index, selection = self._plan(space, options, n_queries)
+        n_records, n_vectors = len(self), len(index)
+        lines = [f"space {space.spec.name}: {n_vectors:,} vectors of {n_records:,} records"]
+        if selection is not None:
+            share = selection.n_records / max(n_records, 1)
+            n_vectors = len(selection.sequence_ids)
+            found = f"{selection.n_records:,} records match ({share:.2%})"
+            lines.append(f"filter: {found}, {n_vectors:,} distinct sequences")
+        lines.append(f"search: exact, every query with {n_vectors:,} vectors ({type(index).__name__})")
+        return lines
+
+    def _plan(
+        self, space: StoredSpace, options: SearchOptions, n_queries: int
+    ) -> tuple[VectorIndex, Selection | None]:
+        """Choose how to search, and among what."""
+        self._refresh()
+        selection = None if options.where is None else self.select(options.where)
+        blocks = self._looking_again(lambda: self._files.unit_blocks(self._segments_of(space), self._dead))
+        n_allowed = None if selection is None else len(selection.sequence_ids)
+        threads = self.model_options.threads
+        return plan_index(blocks, space.spec.dim, n_queries, threads, n_allowed=n_allowed), selection
 
     def _embedder(self, space: StoredSpace) -> Embedder:
         key = (space.spec.model_id, space.spec.weights_digest)

@@ -29,6 +29,7 @@ LAYERS: dict[str, Rank] = {
     "sequences": (1, 0),
     "vectors": (1, 0),
     "metadata": (1, 0),
+    "filters": (1, 1),
     "numbering": (1, 1),
     "formats": (1, 1),
     "embedding.spec": (1, 1),
@@ -73,6 +74,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "polars": ("formats",),
     "h5py": ("formats",),
     "zstandard": ("formats",),
+    "lark": ("filters",),
     "sqlalchemy": ("store",),
     "alembic": ("store",),
     "pysqlite3": ("store",),
@@ -99,6 +101,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "polars": (),
     "h5py": (),
     "zstandard": (),
+    "lark": (),
 }
 
 #: Where a module is imported inside a function: commands, so that --help is quick, and the two

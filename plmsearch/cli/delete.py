@@ -23,6 +23,7 @@ def delete(
     from_file: Annotated[
         str | None, typer.Option(help="File with one id a line; - is stdin.", metavar="FILE")
     ] = None,
+    where: o.Where = None,
     ignore_missing: Annotated[
         bool, typer.Option("--ignore-missing", help="Pass over ids that are not in the database.")
     ] = False,
@@ -31,7 +32,7 @@ def delete(
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Delete records by id: all that are named, or on an error none.
+    """Delete records by id or by condition: all that are named, or on an error none.
 
     They are gone from every search at once. Asks first on a terminal; elsewhere --yes is needed.
     """
@@ -39,14 +40,15 @@ def delete(
     from plmsearch.formats.ids import read_ids
 
     wanted = [*(record_ids or ()), *(read_ids(from_file) if from_file is not None else ())]
-    if not wanted:
-        raise typer.BadParameter("give ids, or a file of ids with --from-file")
+    if bool(wanted) == (where is not None):
+        raise typer.BadParameter("give ids, a file of ids with --from-file, or a condition with --where")
     with open_database(database, lock_timeout_s=lock_timeout) as db:
+        n_most = len(wanted) if where is None else db.select(where).n_records
         if not yes:
             if not sys.stdin.isatty():
-                raise typer.BadParameter(f"this deletes up to {len(wanted)} records: confirm with --yes")
-            typer.confirm(f"Delete up to {len(wanted)} of {len(db)} records?", abort=True, err=True)
-        n_deleted = db.delete(wanted, ignore_missing=ignore_missing)
+                raise typer.BadParameter(f"this deletes up to {n_most} records: confirm with --yes")
+            typer.confirm(f"Delete up to {n_most} of {len(db)} records?", abort=True, err=True)
+        n_deleted = db.delete(wanted, where=where, ignore_missing=ignore_missing)
         n_left = len(db)
     if not quiet:
         note(f"{n_deleted} records deleted; the database now holds {n_left} records")

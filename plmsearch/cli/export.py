@@ -20,6 +20,7 @@ def export(
         Path, typer.Option("-o", "--output", help="File; its ending decides: .tsv, .parquet, .npz or .h5.")
     ],
     space: Annotated[str | None, typer.Option(help="Embedding space, by name.", metavar="NAME")] = None,
+    where: o.Where = None,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
@@ -32,8 +33,8 @@ def export(
     from plmsearch.exchange.exporting import export as write
 
     with open_database(database) as db:
-        n = write(db, output, space=space)
-        n_records = len(db)
+        n = write(db, output, space=space, where=where)
+        n_records = len(db) if where is None else db.select(where).n_records
     if not quiet:
         note(f"{output}: {n} records")
         if n < n_records:

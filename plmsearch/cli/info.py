@@ -26,6 +26,7 @@ def info(
         int | None,
         typer.Option(help="Print what became of each input row of a run, as TSV.", metavar="RUN"),
     ] = None,
+    where: o.Where = None,
     debug: o.Debug = False,
 ) -> None:
     """Print records, spaces, columns and runs; with --ledger, the fate of every input row of a run."""
@@ -39,7 +40,7 @@ def info(
 
             write_hits(ledger_rows(db, ledger), LEDGER_COLUMNS, "tsv", STDOUT)
             return
-        found = overview(db)
+        found = overview(db, where=where)
     with open_output(STDOUT) as out:
         out.write((found.to_json() if json else _text(found)) + "\n")
 
@@ -49,6 +50,7 @@ def _text(found: Overview) -> str:
         f"database    {found.path}  (format {found.format_version}, schema {found.schema}, "
         f"generation {found.generation})",
         f"records     {found.n_records:,}",
+        *([] if found.n_matching is None else [f"matching    {found.n_matching:,}"]),
         f"sequences   {found.n_sequences:,} distinct, {found.n_residues:,} residues",
         f"size        {found.size_bytes / 1e6:,.1f} MB",
     ]

@@ -30,6 +30,7 @@ __all__ = [
     "Threads",
     "Verbose",
     "Weights",
+    "Where",
     "model_options",
     "space_request",
 ]
@@ -74,6 +75,13 @@ OnInvalid = Annotated[
 ]
 IdCol = Annotated[str | None, typer.Option(help="Column with the record ids of a table.", metavar="NAME")]
 SeqCol = Annotated[str | None, typer.Option(help="Column with the residues of a table.", metavar="NAME")]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        help="Only records that meet this condition, such as: \"species = 'human' and n_residues < 130\".",
+        metavar="EXPR",
+    ),
+]
 LockTimeout = Annotated[float, typer.Option(min=0, help="Seconds to wait for another writer.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
 Verbose = Annotated[

@@ -39,6 +39,10 @@ def query(
     exclude_identical: Annotated[
         bool, typer.Option("--exclude-identical", help="Leave out records of the same sequence.")
     ] = False,
+    where: o.Where = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say how the search is done, and among how many records.")
+    ] = False,
     output: Annotated[str, typer.Option("-o", "--output", help="File; - is stdout.")] = "-",
     format: Annotated[
         str | None,
@@ -76,6 +80,7 @@ def query(
     from plmsearch.database import open_database
     from plmsearch.formats.hits import DEFAULT_HIT_COLUMNS, hit_format, write_hits
     from plmsearch.formats.read import open_input
+    from plmsearch.ingest.queries import QUERIES_AT_ONCE
     from plmsearch.ingest.report import AddOptions, AddReport
     from plmsearch.ingest.scan import RecordList
     from plmsearch.search.columns import choose_columns, column_types, header, hit_rows
@@ -86,13 +91,15 @@ def query(
     if sum(map(bool, (inputs, seq, record))) != 1:
         raise typer.BadParameter("give exactly one of INPUT, --seq and --id")
     policy = AddOptions(on_invalid, long=long)  # type: ignore[arg-type]
-    wishes = SearchOptions(k, min_score, exclude_self, exclude_identical)
+    wishes = SearchOptions(k, min_score, exclude_self, exclude_identical, where)
     running = o.model_options(weights, device, precision, threads, batch_tokens)
     report = AddReport()
     tally = _Tally(report)
     with ExitStack() as stack:
         db = stack.enter_context(open_database(database, model_options=running))
         searched = db.space(space, o.space_request(model, layers, pool))
+        if where is not None:
+            db.select(where)
         metadata = db.repository.metadata_columns()
         columns = choose_columns(format_output or ",".join(DEFAULT_HIT_COLUMNS), metadata)
         if record:
@@ -102,6 +109,9 @@ def query(
             files = [stack.enter_context(open_input(i, id_col=id_col, seq_col=seq_col)) for i in inputs or ()]
             sources: Sequence[Input] = files or [RecordList(given, "--seq")]
             results = db.search_inputs(sources, searched, wishes, policy=policy, report=report)
+        if explain:
+            for line in db.explain(searched, wishes, len(seq or record or ()) or QUERIES_AT_ONCE):
+                note(line)
         rows = hit_rows(tally.watch(results), columns, metadata, as_types=kind in {"jsonl", "parquet"})
         write_hits(rows, header(columns), kind, output, types=column_types(columns, metadata))
     tally.print(quiet=quiet)

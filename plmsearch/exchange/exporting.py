@@ -13,6 +13,7 @@ import numpy as np
 from plmsearch._version import __version__
 from plmsearch.errors import ParameterError, StorageError
 from plmsearch.exchange.pages import stored_pages, stored_records
+from plmsearch.filters.tree import Condition
 from plmsearch.formats.hdf5 import write_hdf5
 from plmsearch.formats.output import open_output
 from plmsearch.formats.vector_page import column_name
@@ -28,7 +29,7 @@ EXPORT_SUFFIXES = (".tsv", ".parquet", ".npz", ".h5")
 _TYPES: Mapping[str, type] = {"text": str, "int": int, "float": float, "bool": bool}
 
 
-def export(reader: Reader, target: str | Path, *, space: str | None = None) -> int:
+def export(reader: Reader, target: str | Path, *, space: str | None = None, where: str | None = None) -> int:
     """Write live records, in order of insertion; the ending of the name decides what and how.
 
     Memory is bounded by a page, and by the ids where a ``.npz`` is written.
@@ -40,6 +41,8 @@ def export(reader: Reader, target: str | Path, *, space: str | None = None) -> i
         ``.tsv``: records. ``.parquet``: records with their vectors. ``.npz`` and ``.h5``: vectors.
     space : str, optional
         Name of the embedding space whose vectors are written; the default space if None.
+    where : str, optional
+        Write the records that meet this condition only (`plmsearch.filters.parse`).
 
     Returns
     -------
@@ -51,6 +54,8 @@ def export(reader: Reader, target: str | Path, *, space: str | None = None) -> i
     ------
     ParameterError
         If the ending is none of these, or there is no such space.
+    FilterError
+        If the condition cannot be read, or does not fit the columns.
     MissingDependencyError
         If HDF5 is asked for and h5py is not installed.
     StorageError
@@ -59,16 +64,17 @@ def export(reader: Reader, target: str | Path, *, space: str | None = None) -> i
     suffix = Path(target).suffix.lower()
     if suffix not in EXPORT_SUFFIXES:
         raise ParameterError("output", str(target), f"a name that ends with {', '.join(EXPORT_SUFFIXES)}")
+    condition = None if where is None else reader.select(where).condition
     if suffix == ".tsv":
         if space is not None:
             raise ParameterError("space", space, "left out for .tsv, which has no vectors")
-        return _write_tsv(reader, target)
-    write: Callable[[Reader, StoredSpace, str | Path], int] = {
+        return _write_tsv(reader, target, condition)
+    write: Callable[[Reader, StoredSpace, str | Path, Condition | None], int] = {
         ".parquet": _write_parquet,
         ".npz": _write_npz,
         ".h5": _write_hdf5,
     }[suffix]
-    return write(reader, reader.space(space), target)
+    return write(reader, reader.space(space), target, condition)
 
 
 # --- Tables --------------------------------------------------------------------------------------
@@ -89,13 +95,13 @@ def _columns(reader: Reader) -> dict[str, str]:
     return names
 
 
-def _write_tsv(reader: Reader, target: str | Path) -> int:
+def _write_tsv(reader: Reader, target: str | Path, condition: Condition | None) -> int:
     columns = _columns(reader)
     n = 0
     with open_output(target) as out:
         writer = csv.writer(out, delimiter="\t", lineterminator="\n")
         writer.writerow(["record_id", "sequence", "description", *columns.values()])
-        for page in stored_records(reader):
+        for page in stored_records(reader, condition):
             n += len(page)
             for r in page:
                 writer.writerow(
@@ -104,7 +110,9 @@ def _write_tsv(reader: Reader, target: str | Path) -> int:
     return n
 
 
-def _write_parquet(reader: Reader, space: StoredSpace, target: str | Path) -> int:
+def _write_parquet(
+    reader: Reader, space: StoredSpace, target: str | Path, condition: Condition | None
+) -> int:
     columns, kinds = _columns(reader), reader.repository.metadata_columns()
     types: dict[str, type] = {"record_id": str, "sequence": str, "description": str}
     types.update({columns[name]: _TYPES[kind] for name, kind in kinds.items()})
@@ -121,14 +129,14 @@ def _write_parquet(reader: Reader, space: StoredSpace, target: str | Path) -> in
             ]
         return table
 
-    pages = ((values(p.records), p.vectors) for p in stored_pages(reader, space))
+    pages = ((values(p.records), p.vectors) for p in stored_pages(reader, space, condition))
     return write_vector_parquet(pages, types, space.spec.dim, space.spec.to_json(), target)
 
 
 # --- Vectors -------------------------------------------------------------------------------------
 
 
-def _write_hdf5(reader: Reader, space: StoredSpace, target: str | Path) -> int:
+def _write_hdf5(reader: Reader, space: StoredSpace, target: str | Path, condition: Condition | None) -> int:
     spec = space.spec
     attributes: dict[str, object] = {
         "model": spec.model_id,
@@ -138,20 +146,20 @@ def _write_hdf5(reader: Reader, space: StoredSpace, target: str | Path) -> int:
         "plmsearch_version": __version__,
         "spec": spec.to_json(),
     }
-    pages = (([r.record_id for r in p.records], p.vectors) for p in stored_pages(reader, space))
+    pages = (([r.record_id for r in p.records], p.vectors) for p in stored_pages(reader, space, condition))
     return write_hdf5(pages, attributes, target)
 
 
-def _write_npz(reader: Reader, space: StoredSpace, target: str | Path) -> int:
+def _write_npz(reader: Reader, space: StoredSpace, target: str | Path, condition: Condition | None) -> int:
     """Write ``ids``, ``embeddings`` and ``spec``: an archive that `numpy.load` reads without pickle."""
     spec = space.spec
-    n_expected = reader.repository.n_records_with_vector(space.space_id)
+    n_expected = reader.repository.n_records_with_vector(space.space_id, condition)
     ids: list[str] = []
     with open_output(target) as out, zipfile.ZipFile(out.buffer, "w") as archive:
         with archive.open("embeddings.npy", "w", force_zip64=True) as member:
             header = {"descr": "<f4", "fortran_order": False, "shape": (n_expected, spec.dim)}
             np.lib.format.write_array_header_1_0(member, header)
-            for page in stored_pages(reader, space):
+            for page in stored_pages(reader, space, condition):
                 ids.extend(_storable(r.record_id) for r in page.records)
                 member.write(np.ascontiguousarray(page.vectors, dtype="<f4").data)
         if len(ids) != n_expected:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from plmsearch.errors import StorageError
+from plmsearch.filters.tree import Condition
 from plmsearch.ingest.prepare import Prepared
 from plmsearch.metadata import metadata_json
 from plmsearch.reader import Reader
@@ -48,8 +49,8 @@ class StoredPage:
     facts: Sequence[VectorRow]
 
 
-def stored_records(reader: Reader) -> Iterator[list[StoredRecord]]:
-    """Yield the live records that are there now, page by page.
+def stored_records(reader: Reader, condition: Condition | None = None) -> Iterator[list[StoredRecord]]:
+    """Yield the live records that are there now and meet a condition, page by page.
 
     Records that another process adds meanwhile are left out.
 
@@ -59,9 +60,9 @@ def stored_records(reader: Reader) -> Iterator[list[StoredRecord]]:
         At the end, if another process deleted records meanwhile.
     """
     repository = reader.repository
-    first_new, n_expected = repository.counters().record_key, repository.n_records()
+    first_new, n_expected = repository.counters().record_key, repository.n_records(condition)
     n_seen = 0
-    old = takewhile(lambda record: record.key < first_new, repository.all_records())
+    old = takewhile(lambda record: record.key < first_new, repository.all_records(condition))
     for records in slices(old, _PAGE_ROWS):
         n_seen += len(records)
         yield records
@@ -70,8 +71,10 @@ def stored_records(reader: Reader) -> Iterator[list[StoredRecord]]:
         raise StorageError(reader.path, reason, hint="run the same command again")
 
 
-def stored_pages(reader: Reader, space: StoredSpace) -> Iterator[StoredPage]:
-    """Yield live records that have a vector in a space, with that vector, page by page.
+def stored_pages(
+    reader: Reader, space: StoredSpace, condition: Condition | None = None
+) -> Iterator[StoredPage]:
+    """Yield live records that have a vector in a space and meet a condition, with it, page by page.
 
     Every record has one, except those that were imported without a sequence into another space.
 
@@ -83,7 +86,7 @@ def stored_pages(reader: Reader, space: StoredSpace) -> Iterator[StoredPage]:
     """
     files, repository = VectorFiles(Layout(reader.path)), reader.repository
     generation, segments = -1, list[StoredSegment]()
-    for page in stored_records(reader):
+    for page in stored_records(reader, condition):
         if generation != (generation := repository.generation()):
             segments = repository.segments(space.space_id)
         places = repository.vector_places(space.space_id, {r.sequence_id for r in page})

@@ -9,16 +9,19 @@ returns id -1 or padding: where fewer than k vectors may be found, fewer are ret
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from plmsearch.errors import ParameterError
-from plmsearch.types import Bool1D, Float2D, Int1D, Int2D
+from plmsearch.types import Float2D, Int1D, Int2D
 from plmsearch.vectors import unit_vectors
 
 __all__ = ["Block", "Neighbours", "VectorIndex", "best_of"]
+
+#: Allowed vectors that are copied at once.
+_COPY_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +99,7 @@ class VectorIndex(ABC):
         if k < 1:
             raise ParameterError("k", k, "at least 1")
         unit = unit_vectors(queries, self.dim)
-        blocks = (
-            self.blocks if allowed is None else [_select(b, np.isin(b.ids, allowed)) for b in self.blocks]
-        )
+        blocks = self.blocks if allowed is None else (s for b in self.blocks for s in _select(b, allowed))
         found = [self._search_live(unit, b, min(k, b.n_live)) for b in blocks if b.n_live and len(unit)]
         if not found:
             return Neighbours(
@@ -125,10 +126,18 @@ class VectorIndex(ABC):
         """Return the k nearest of one block, in any order; 1 <= k <= len(block.ids)."""
 
 
-def _select(block: Block, rows: Bool1D) -> Block:
-    if rows.all():
-        return block
-    return Block(block.vectors[rows], block.ids[rows], np.intersect1d(block.ids[rows], block.dead))
+def _select(block: Block, allowed: Int1D) -> Iterator[Block]:
+    """Yield the allowed vectors of a block: itself, or copies of bounded size."""
+    is_allowed = np.isin(block.ids, allowed)
+    if is_allowed.all():
+        yield block
+        return
+    rows = np.flatnonzero(is_allowed)
+    step = max(1, _COPY_BYTES // (block.vectors.shape[1] * block.vectors.itemsize))
+    for start in range(0, len(rows), step):
+        part = rows[start : start + step]
+        ids = block.ids[part]
+        yield Block(block.vectors[part], ids, np.intersect1d(ids, block.dead))
 
 
 def best_of(scores: Float2D, ids: Int2D, k: int) -> Neighbours:

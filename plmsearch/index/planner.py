@@ -21,7 +21,14 @@ __all__ = ["plan_index"]
 _NUMPY_PAIRS = 20_000_000
 
 
-def plan_index(blocks: Sequence[Block], dim: int, n_queries: int, threads: int | None = None) -> VectorIndex:
+def plan_index(
+    blocks: Sequence[Block],
+    dim: int,
+    n_queries: int,
+    threads: int | None = None,
+    *,
+    n_allowed: int | None = None,
+) -> VectorIndex:
     """Choose the index for a search.
 
     Parameters
@@ -32,13 +39,16 @@ def plan_index(blocks: Sequence[Block], dim: int, n_queries: int, threads: int |
         Queries of this search.
     threads : int, optional
         CPU threads of faiss, for the whole process.
+    n_allowed : int, optional
+        Vectors that a filter leaves to be searched; all if None.
 
     Returns
     -------
     VectorIndex
         Numpy for few pairs, faiss for many; both exact.
     """
-    n_pairs = n_queries * sum(len(b.ids) for b in blocks)
+    n_vectors = sum(len(b.ids) for b in blocks)
+    n_pairs = n_queries * (n_vectors if n_allowed is None else min(n_allowed, n_vectors))
     if n_pairs <= _NUMPY_PAIRS:
         return ExactIndex(blocks, dim)
     if threads is not None:

@@ -20,10 +20,10 @@ from plmsearch.sequences import SequenceRecord
 from plmsearch.slices import slices
 from plmsearch.types import Float2D
 
-__all__ = ["embed_queries", "validate_queries"]
+__all__ = ["QUERIES_AT_ONCE", "embed_queries", "validate_queries"]
 
 #: Queries embedded and searched together; bounds memory on a long input.
-_QUERIES_AT_ONCE = 512
+QUERIES_AT_ONCE = 512
 
 
 def validate_queries(inputs: Sequence[Input], spec: EmbeddingSpec, policy: AddOptions) -> bool:
@@ -69,7 +69,7 @@ def embed_queries(
         At least one.
     vectors : ndarray, dtype=float32, shape=(len(queries), d)
     """
-    for part in slices(records, _QUERIES_AT_ONCE):
+    for part in slices(records, QUERIES_AT_ONCE):
         rows = [prepare(r, policy, max_residues=spec.max_residues) for r in part]
         good = [row for row in rows if not row.reason]
         report.n_rows += len(rows)

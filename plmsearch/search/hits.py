@@ -29,12 +29,15 @@ class SearchOptions:
         Leave out the record that has the query's id and sequence.
     exclude_identical : bool
         Leave out every record that has the query's sequence.
+    where : str or None
+        Search only among the records that meet this condition (`plmsearch.filters.parse`).
     """
 
     k: int = 10
     min_score: float | None = None
     exclude_self: bool = False
     exclude_identical: bool = False
+    where: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,22 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
+import numpy as np
 from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, delete, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from plmsearch.embedding.spec import EmbeddingSpec
 from plmsearch.errors import StorageError
+from plmsearch.filters.tree import Condition
 from plmsearch.slices import slices
 from plmsearch.store import tables as t
+from plmsearch.store.column_indexes import (
+    drop_column_indexes,
+    indexed_columns,
+    make_column_indexes,
+    remake_column_index,
+)
+from plmsearch.store.conditions import sql_condition
 from plmsearch.store.rows import (
     Chunk,
     Counters,
@@ -33,6 +42,7 @@ from plmsearch.store.rows import (
     VectorRow,
 )
 from plmsearch.store.segments import FileStamp
+from plmsearch.types import Int1D
 
 __all__ = ["Repository"]
 
@@ -81,9 +91,23 @@ class Repository:
         """Return the number of commits so far."""
         return int(self._scalar(select(t.state.c.generation)))
 
-    def n_records(self) -> int:
-        """Count live records."""
-        return int(self._scalar(select(func.count()).where(t.records.c.deleted.is_(None))))
+    def n_records(self, condition: Condition | None = None) -> int:
+        """Count live records, or those that meet a condition."""
+        return int(self._scalar(select(func.count()).select_from(t.records).where(*_live(condition))))
+
+    def matching_sequences(self, condition: Condition) -> tuple[Int1D, int]:
+        """Return the sequences of the live records that meet a condition.
+
+        Returns
+        -------
+        sequence_ids : ndarray, dtype=int64, shape=(n,)
+            Rising.
+        n_records : int
+        """
+        query = select(t.records.c.sequence_id).where(*_live(condition))
+        with self.begin() as connection:
+            found = np.fromiter(connection.execute(query).scalars(), dtype=np.int64)
+        return np.unique(found), len(found)
 
     def n_sequences(self) -> int:
         """Count distinct sequences that a live record points to."""
@@ -137,10 +161,12 @@ class Repository:
         found = self._records_where(t.records.c.record_id, record_ids)
         return {record.record_id: record for record in found}
 
-    def records_of_sequences(self, sequence_ids: Iterable[int]) -> dict[int, list[StoredRecord]]:
-        """Return the live records of each sequence, in order of insertion."""
+    def records_of_sequences(
+        self, sequence_ids: Iterable[int], condition: Condition | None = None
+    ) -> dict[int, list[StoredRecord]]:
+        """Return the live records of each sequence that meet a condition, in order of insertion."""
         by_sequence: dict[int, list[StoredRecord]] = {}
-        for record in self._records_where(t.records.c.sequence_id, sequence_ids):
+        for record in self._records_where(t.records.c.sequence_id, sequence_ids, condition):
             by_sequence.setdefault(record.sequence_id, []).append(record)
         for same in by_sequence.values():
             same.sort(key=lambda record: record.key)
@@ -153,11 +179,13 @@ class Repository:
         query = select(r.sequence_id).where(r.deleted.is_not(None), ~has_live.exists()).distinct()
         return [row[0] for row in self._all(query)]
 
-    def all_records(self) -> Iterator[StoredRecord]:
-        """Yield every live record in order of insertion, page by page."""
+    def all_records(self, condition: Condition | None = None) -> Iterator[StoredRecord]:
+        """Yield every live record that meets a condition in order of insertion, page by page."""
         last = 0
         while True:
-            query = _select_records().where(t.records.c.key > last).order_by(t.records.c.key).limit(1000)
+            query = (
+                _select_records(condition).where(t.records.c.key > last).order_by(t.records.c.key).limit(1000)
+            )
             page = [_stored_record(row) for row in self._all(query)]
             if not page:
                 return
@@ -206,17 +234,22 @@ class Repository:
         )
         return int(self._scalar(query))
 
-    def n_records_with_vector(self, space_id: int) -> int:
-        """Count live records that have a vector in a space."""
+    def n_records_with_vector(self, space_id: int, condition: Condition | None = None) -> int:
+        """Count live records that have a vector in a space and meet a condition."""
         c, v = t.records.c, t.vectors.c
         joined = t.records.join(t.vectors, v.sequence_id == c.sequence_id)
-        query = select(func.count()).select_from(joined).where(c.deleted.is_(None), v.space_id == space_id)
+        query = select(func.count()).select_from(joined).where(*_live(condition), v.space_id == space_id)
         return int(self._scalar(query))
 
     def metadata_columns(self) -> dict[str, str]:
         """Return the type of each metadata column, in the order the columns were first seen."""
         c = t.metadata_columns.c
         return {row[0]: row[1] for row in self._all(select(c.name, c.type).order_by(c.position))}
+
+    def indexed_columns(self) -> set[str]:
+        """Return the names of the metadata columns that have an index."""
+        with self.begin() as connection:
+            return indexed_columns(connection)
 
     def runs(self) -> list[RunRow]:
         """Return all runs, oldest first."""
@@ -266,6 +299,12 @@ class Repository:
             for number, spec in enumerate(specs):
                 _insert_space(connection, spec, is_default=number == 0, is_complete=True)
             _next_generation(connection)
+
+    def index_columns(self, make: Mapping[str, str], drop: Iterable[str]) -> None:
+        """Make and drop indexes on metadata columns, in one transaction."""
+        with self.begin() as connection:
+            drop_column_indexes(connection, drop)
+            make_column_indexes(connection, make)
 
     def delete_records(self, run_id: int, records: Sequence[StoredRecord]) -> None:
         """Give live records their tombstone, and the ledger a row for each, in one transaction."""
@@ -461,20 +500,27 @@ class Repository:
                 rows.extend(connection.execute(query.where(column.in_(part))))
         return rows
 
-    def _records_where(self, column: ColumnElement[Any], values: Iterable[Any]) -> list[StoredRecord]:
-        return [_stored_record(row) for row in self._in(_select_records(), column, values)]
+    def _records_where(
+        self, column: ColumnElement[Any], values: Iterable[Any], condition: Condition | None = None
+    ) -> list[StoredRecord]:
+        return [_stored_record(row) for row in self._in(_select_records(condition), column, values)]
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _select_records() -> AnySelect:
+def _live(condition: Condition | None = None) -> list[ColumnElement[bool]]:
+    live = t.records.c.deleted.is_(None)
+    return [live] if condition is None else [live, sql_condition(condition)]
+
+
+def _select_records(condition: Condition | None = None) -> AnySelect:
     r, s = t.records.c, t.sequences.c
     return (
         select(r.key, r.record_id, r.sequence_id, r.description, r.metadata, s.residues, s.hash)
         .select_from(t.records.join(t.sequences))
-        .where(r.deleted.is_(None))
+        .where(*_live(condition))
     )
 
 
@@ -574,3 +620,4 @@ def _set_columns(connection: Connection, columns: Mapping[str, str]) -> None:
             position += 1
         elif known[name] != kind:
             connection.execute(update(t.metadata_columns).where(c.name == name).values(type=kind))
+            remake_column_index(connection, name, kind)
