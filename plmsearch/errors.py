@@ -140,12 +140,12 @@ class FilterError(InputError):
         The condition.
     reason : str
     position : int or None
-        Of the character it is about, from 0.
+        Of the character it is about, from 1.
     """
 
     def __init__(self, text: str, reason: str, *, hint: str = "", position: int | None = None) -> None:
         self.text, self.reason, self.position = text, reason, position
-        place = "" if position is None else f" at character {position + 1}"
+        place = "" if position is None else f" at character {position}"
         shown = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
         super().__init__(f"condition {shown!r}{place}: {reason}", hint=hint)
 

@@ -98,6 +98,11 @@ EXAMPLES: dict[str, tuple[tuple[object, ...], dict[str, object], list[str]]] = {
     "SchemaOutdatedError": (("lib.db", "0002", "0004"), {}, ["'lib.db'", "0002", "0004"]),
     "SchemaTooNewError": (("lib.db", "9", "1"), {}, ["'lib.db'", "9", "1", "newer plmsearch"]),
     "CatalogDamaged": (("catalog.sqlite", "bad bytes"), {}, ["'catalog.sqlite'", "bad bytes", "backup"]),
+    "FilterError": (
+        ("x = 1", "no column"),
+        {"hint": "did you mean y?", "position": 1},
+        ["'x = 1'", "character 1", "no column", "mean y"],
+    ),
     "SegmentDamaged": (("7.vec", "bad checksum"), {}, ["'7.vec'", "bad checksum", "backup"]),
     "StorageError": (("lib.db", "disk full"), {"hint": "make room"}, ["'lib.db'", "disk full", "make room"]),
     "RecordNotFound": ((["P1"], {"P1": "P11"}), {}, ["'P1'", "'P11'"]),

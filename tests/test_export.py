@@ -97,7 +97,7 @@ def test_records_deleted_meanwhile_are_an_error_and_leave_no_file(path, tmp_path
     folder = tmp_path / "out"
     folder.mkdir()
     with open_database(path) as db:
-        monkeypatch.setattr(type(db.repository), "n_records", lambda _: 24)
+        monkeypatch.setattr(type(db.repository), "n_records", lambda *_: 24)
         with pytest.raises(StorageError, match="changed while it was read"):
             exporting.export(db, folder / f"x{suffix}")
     assert list(folder.iterdir()) == []

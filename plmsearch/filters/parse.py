@@ -139,10 +139,10 @@ class _Builder:
         place: Any = error.pos_in_stream  # lark's own annotation says None
         # At the end lark names the last token it has seen.
         if place is None or place < 0 or getattr(getattr(error, "token", None), "type", "") == "$END":
-            return FilterError(self._text, "it ends too early", position=len(self._text))
+            return FilterError(self._text, "it ends too early", position=len(self._text) + 1)
         rest = self._text[place : place + 20]
         hint = _QUOTES if rest[:1] in {"'", '"'} else ""
-        return FilterError(self._text, f"not understood from {rest!r} on", hint=hint, position=place)
+        return FilterError(self._text, f"not understood from {rest!r} on", hint=hint, position=place + 1)
 
     def _condition(self, tree: Tree[Token], depth: int) -> Condition:
         if depth > _MAX_DEPTH:
@@ -168,7 +168,7 @@ class _Builder:
         if kind == "like":
             if column.kind != "text":
                 reason = f"column {column.name!r} is {column.kind}, and like compares texts"
-                raise FilterError(self._text, reason, position=children[1].start_pos)
+                raise FilterError(self._text, reason, position=_place(children[1]))
             return Like(column, _unquoted(children[1]))
         if kind == "compare":
             operator = cast("Operator", "!=" if children[1] == "<>" else str(children[1]))
@@ -192,12 +192,12 @@ class _Builder:
         known = [*RECORD_COLUMNS, *self._metadata]
         near = get_close_matches(name, known, n=1) or get_close_matches(name.lower(), known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"the columns are: {', '.join(known)}"
-        raise FilterError(self._text, f"there is no column {name!r}", hint=hint, position=token.start_pos)
+        raise FilterError(self._text, f"there is no column {name!r}", hint=hint, position=_place(token))
 
     def _refuse_order(self, column: Column, operator: str, token: Token) -> None:
         if column.kind == "bool" and operator not in {"=", "!="}:
             reason = f"column {column.name!r} is true or false: {operator} says nothing of it"
-            raise FilterError(self._text, reason, position=token.start_pos)
+            raise FilterError(self._text, reason, position=_place(token))
 
     def _value(self, column: Column, tree: Tree[Token]) -> Value:
         (token,) = cast("list[Token]", tree.children)
@@ -209,7 +209,11 @@ class _Builder:
             return value
         wants = {"bool": "true or false", "text": "a text, in single quotes"}.get(column.kind, "a number")
         reason = f"column {column.name!r} is {column.kind}, and {token} is not"
-        raise FilterError(self._text, reason, hint=f"it is compared with {wants}", position=token.start_pos)
+        raise FilterError(self._text, reason, hint=f"it is compared with {wants}", position=_place(token))
+
+
+def _place(token: Token) -> int:
+    return (token.start_pos or 0) + 1
 
 
 def _read(token: Token) -> Value:
