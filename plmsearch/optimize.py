@@ -8,12 +8,13 @@ writer.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from plmsearch.database import Database
+from plmsearch.indexing import IndexOptions, IndexOutcome, build_index
 from plmsearch.ingest.provenance import record_run
 from plmsearch.ingest.report import AddReport, Progress
 from plmsearch.store.directory import Layout, storage_errors
@@ -43,6 +44,8 @@ class OptimizeReport:
     n_segments_before, n_segments_after : int
     n_bytes_before, n_bytes_after : int
         Of all files of the database.
+    indexes : list of IndexOutcome
+        One per space.
     """
 
     n_records_dropped: int = 0
@@ -51,14 +54,18 @@ class OptimizeReport:
     n_segments_after: int = 0
     n_bytes_before: int = 0
     n_bytes_after: int = 0
+    indexes: list[IndexOutcome] = field(default_factory=list)
 
 
-def optimize(database: Database, *, progress: Progress | None = None) -> OptimizeReport:
-    """Drop tombstones and join vector files.
+def optimize(
+    database: Database, *, index: IndexOptions | None = None, progress: Progress | None = None
+) -> OptimizeReport:
+    """Drop tombstones, join vector files, and build the approximate indexes that are wanted.
 
     Parameters
     ----------
     database : Database
+    index : IndexOptions, optional
     progress : Progress, optional
 
     Returns
@@ -76,7 +83,8 @@ def optimize(database: Database, *, progress: Progress | None = None) -> Optimiz
     layout = Layout(database.path)
     database.close()
     with open_writer(database.path) as repository:
-        with record_run(repository, "optimize", {"segment_bytes": _SEGMENT_BYTES}, [], AddReport()):
+        parameters = {"segment_bytes": _SEGMENT_BYTES, "index": asdict(index or IndexOptions())}
+        with record_run(repository, "optimize", parameters, [], AddReport()):
             refresh_files(repository, layout)
             dead = np.array(repository.dead_sequences(), dtype=np.int64)
             for space in repository.spaces():
@@ -87,6 +95,9 @@ def optimize(database: Database, *, progress: Progress | None = None) -> Optimiz
                     _exchange(repository, layout, space, old, dead)
                 report.n_segments_after += len(repository.segments(space.space_id))
             report.n_records_dropped, report.n_sequences_dropped = repository.drop_tombstones()
+            for space in repository.spaces():
+                wanted = index or IndexOptions()
+                report.indexes.append(build_index(repository, layout, space, wanted, show.say))
         repository.shrink()
     report.n_bytes_after = _size(database.path)
     return report

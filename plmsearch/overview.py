@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from plmsearch.errors import ParameterError
+from plmsearch.indexing import index_is_due
 from plmsearch.reader import Reader
 from plmsearch.store.directory import FORMAT_VERSION, Layout
 from plmsearch.store.repository import Repository
+from plmsearch.store.rows import IndexFacts, StoredSpace
 from plmsearch.store.schema import HEAD
 
 __all__ = ["LEDGER_COLUMNS", "Overview", "RunOverview", "SpaceOverview", "ledger_rows", "overview"]
@@ -20,7 +22,7 @@ LEDGER_COLUMNS = ("input", "row", "input_id", "outcome", "record_id", "reason", 
 
 @dataclass(frozen=True, slots=True)
 class SpaceOverview:
-    """One embedding space; `spec` is the whole of it."""
+    """One embedding space; `spec` is the whole of it, `index` what its approximate index is."""
 
     name: str
     description: str
@@ -28,6 +30,8 @@ class SpaceOverview:
     is_complete: bool
     n_vectors: int
     spec: Mapping[str, Any]
+    index: Mapping[str, Any] | None
+    index_description: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,7 @@ def overview(reader: Reader, *, where: str | None = None) -> Overview:
         If `where` cannot be read, or does not fit the columns.
     """
     repository = reader.repository
+    indexes = {i.space_id: i.facts for i in repository.indexes()}
     return Overview(
         path=str(reader.path),
         format_version=FORMAT_VERSION,
@@ -112,6 +117,8 @@ def overview(reader: Reader, *, where: str | None = None) -> Overview:
                 is_complete=s.is_complete,
                 n_vectors=s.n_vectors,
                 spec=asdict(s.spec),
+                index=asdict(indexes[s.space_id]) if s.space_id in indexes else None,
+                index_description=_index_description(s, indexes.get(s.space_id)),
             )
             for s in reader.spaces()
         ],
@@ -132,6 +139,16 @@ def overview(reader: Reader, *, where: str | None = None) -> Overview:
         ],
         n_matching=None if where is None else reader.select(where).n_records,
     )
+
+
+def _index_description(space: StoredSpace, facts: IndexFacts | None) -> str:
+    """Say how a space is searched, and why."""
+    due = "; plmsearch optimize is due" if index_is_due(space.n_vectors, facts) else ""
+    if facts is None:
+        return f"exact search{due}"
+    n_fresh = space.n_vectors - facts.n_vectors
+    fresh = f"; {n_fresh:,} newer vectors are searched exactly" if n_fresh > 0 else ""
+    return f"{facts.describe()}{fresh}{due}"
 
 
 def ledger_rows(reader: Reader, run_id: int) -> Iterator[dict[str, object]]:

@@ -22,19 +22,20 @@ from plmsearch.embedding.base import Embedder
 from plmsearch.embedding.options import ModelOptions, load_for_space
 from plmsearch.embedding.spec import SpaceRequest
 from plmsearch.errors import ExternalSpaceError, ParameterError, RecordNotFound, SegmentDamaged, StorageError
+from plmsearch.index.approximate import ApproximateIndex
 from plmsearch.index.base import VectorIndex
-from plmsearch.index.planner import plan_index
 from plmsearch.ingest.queries import embed_queries, validate_queries
-from plmsearch.ingest.report import AddOptions, AddReport
+from plmsearch.ingest.report import AddOptions, AddReport, check_choice
 from plmsearch.ingest.scan import Input
 from plmsearch.ingest.spaces import check_long, searchable_space
 from plmsearch.metadata import typed
+from plmsearch.search.engines import INDEX_CHOICES, Engines, Wanted
 from plmsearch.search.hits import Hit, Query, SearchOptions, make_hits
 from plmsearch.search.selection import Selection, select_records
 from plmsearch.sequences import SequenceRecord
 from plmsearch.store.directory import Layout, is_database
 from plmsearch.store.repository import Repository
-from plmsearch.store.rows import StoredRecord, StoredSegment, StoredSpace
+from plmsearch.store.rows import IndexFacts, StoredIndex, StoredRecord, StoredSegment, StoredSpace
 from plmsearch.store.session import open_reader
 from plmsearch.store.vector_files import VectorFiles
 from plmsearch.types import Float2D, Int1D
@@ -101,6 +102,8 @@ class Reader:
         self._spaces: list[StoredSpace] = []
         self._dead: Int1D = np.empty(0, dtype=np.int64)
         self._selections: dict[str, Selection] = {}
+        self._engines = Engines(Layout(path))
+        self._stored_indexes: dict[int, StoredIndex] = {}
         self._generation = -1
 
     # --- Opening and closing ---------------------------------------------------------------------
@@ -221,6 +224,12 @@ class Reader:
 
         return self._looking_again(look)
 
+    def index_facts(self, space: StoredSpace) -> IndexFacts | None:
+        """Return what is known of a space's approximate index, if it has one."""
+        self._refresh()
+        stored = self._stored_indexes.get(space.space_id)
+        return None if stored is None else stored.facts
+
     def columns(self) -> list[ColumnFacts]:
         """Return the metadata columns, in the order they were first seen."""
         indexed = self.repository.indexed_columns()
@@ -267,6 +276,7 @@ class Reader:
             self._spaces = self.repository.spaces()
             self._segments.clear()
             self._selections.clear()
+            self._stored_indexes = {i.space_id: i for i in self.repository.indexes()}
             self._dead = np.array(self.repository.dead_sequences(), dtype=np.int64)
             self._generation = generation
 
@@ -434,7 +444,7 @@ class Reader:
             raise ParameterError("k", options.k, "at least 1")
         if not len(queries):
             return []
-        index, selection = self._plan(space, options, len(queries))
+        index, selection, _ = self._plan(space, options, len(queries))
         allowed, condition = (
             (None, None) if selection is None else (selection.sequence_ids, selection.condition)
         )
@@ -467,7 +477,7 @@ class Reader:
         n_queries : int
             Queries that are searched together.
         """
-        index, selection = self._plan(space, options, n_queries)
+        index, selection, reason = self._plan(space, options, n_queries)
         n_records, n_vectors = len(self), len(index)
         lines = [f"space {space.spec.name}: {n_vectors:,} vectors of {n_records:,} records"]
         if selection is not None:
@@ -475,19 +485,31 @@ class Reader:
             n_vectors = len(selection.sequence_ids)
             found = f"{selection.n_records:,} records match ({share:.2%})"
             lines.append(f"filter: {found}, {n_vectors:,} distinct sequences")
-        lines.append(f"search: exact, every query with {n_vectors:,} vectors ({type(index).__name__})")
+        lines.append(f"search: {self._said(space, index, n_vectors)}; {reason}")
         return lines
+
+    def _said(self, space: StoredSpace, index: VectorIndex, n_vectors: int) -> str:
+        if not isinstance(index, ApproximateIndex):
+            return f"exact, every query with {n_vectors:,} vectors ({type(index).__name__})"
+        facts = self._stored_indexes[space.space_id].facts
+        measured = f"recall@10 {facts.recall:.4f} on {facts.n_queries} queries"
+        way = f"approximate, {facts.kind} with effort {facts.effort} over {facts.n_vectors:,} vectors"
+        return f"{way}, {measured}"
 
     def _plan(
         self, space: StoredSpace, options: SearchOptions, n_queries: int
-    ) -> tuple[VectorIndex, Selection | None]:
+    ) -> tuple[VectorIndex, Selection | None, str]:
         """Choose how to search, and among what."""
+        check_choice("index", options.index, INDEX_CHOICES)
         self._refresh()
         selection = None if options.where is None else self.select(options.where)
         blocks = self._looking_again(lambda: self._files.unit_blocks(self._segments_of(space), self._dead))
+        by_segment = {s.segment_id: b for s, b in zip(self._segments_of(space), blocks, strict=True)}
         n_allowed = None if selection is None else len(selection.sequence_ids)
-        threads = self.model_options.threads
-        return plan_index(blocks, space.spec.dim, n_queries, threads, n_allowed=n_allowed), selection
+        wanted = Wanted(n_queries, n_allowed, options.index, self.model_options.threads)
+        stored = self._stored_indexes.get(space.space_id)
+        index, reason = self._engines.plan(stored, by_segment, space.spec.dim, self._generation, wanted)
+        return index, selection, reason
 
     def _embedder(self, space: StoredSpace) -> Embedder:
         key = (space.spec.model_id, space.spec.weights_digest)

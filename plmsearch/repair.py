@@ -13,6 +13,7 @@ from pathlib import Path
 from plmsearch.database import Database
 from plmsearch.embedding.spec import EmbeddingSpec, SpaceRequest
 from plmsearch.errors import CatalogDamaged, SegmentDamaged
+from plmsearch.indexing import IndexOptions, build_index
 from plmsearch.ingest.report import Progress
 from plmsearch.store import audit
 from plmsearch.store.connection import open_catalog
@@ -21,7 +22,7 @@ from plmsearch.store.lock import DEFAULT_LOCK_TIMEOUT_S, writer_lock
 from plmsearch.store.repository import Repository
 from plmsearch.store.rows import StoredSegment, StoredSpace
 from plmsearch.store.seal import break_seal, seal
-from plmsearch.store.segments import open_segment
+from plmsearch.store.segments import check_file, open_segment
 from plmsearch.store.session import open_writer
 from plmsearch.store.upkeep import refresh_files
 
@@ -100,6 +101,7 @@ def repair(database: Database, *, progress: Progress | None = None) -> RepairRep
                 if reason:
                     report.quarantined.append(_quarantine(repository, database.path, space, segment, reason))
         report.rebuilt = refresh_files(repository, Layout(database.path), full=True)
+        report.rebuilt += _indexes(repository, Layout(database.path), show)
         incomplete = [s.spec for s in repository.spaces() if not s.is_complete]
         report.lost = [r for q in report.quarantined if q.is_external for r in q.record_ids]
     for spec in incomplete:
@@ -166,6 +168,23 @@ def _quarantine(
             sync_directory(folder)
     record_ids = repository.drop_segment(segment.segment_id)
     return Quarantined(f"quarantine/{segment.file}", reason, record_ids, space.spec.is_external)
+
+
+def _indexes(repository: Repository, layout: Layout, progress: Progress) -> list[str]:
+    """Build approximate indexes anew whose file is missing or damaged."""
+    rebuilt = []
+    for space in repository.spaces():
+        stored = repository.index_of(space.space_id)
+        if stored is None:
+            continue
+        try:
+            check_file(layout.derived / stored.file, stored.stamp, full=True)
+        except (FileNotFoundError, SegmentDamaged):
+            facts = stored.facts
+            options = IndexOptions(facts.kind, facts.recall_asked, facts.seed)
+            build_index(repository, layout, space, options, progress.say)
+            rebuilt.append(f"derived/{stored.file}")
+    return rebuilt
 
 
 def _complete(database: Database, spec: EmbeddingSpec, progress: Progress) -> int:

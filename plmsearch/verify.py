@@ -24,7 +24,7 @@ from plmsearch.store.directory import Layout
 from plmsearch.store.repository import Repository
 from plmsearch.store.rows import RunRow, StoredSegment, StoredSpace
 from plmsearch.store.seal import check_seal, is_sealed
-from plmsearch.store.segments import FileStamp, Segment, open_segment
+from plmsearch.store.segments import FileStamp, Segment, check_file, open_segment
 from plmsearch.vectors import check_vectors, unit_vectors
 
 __all__ = ["Finding", "verify"]
@@ -118,6 +118,7 @@ def _findings(reader: Reader, *, full: bool) -> Iterator[Finding]:
         segments = repository.segments(space.space_id)
         known.update(s.file for s in segments)
         yield from _coverage(repository, space, reader.path)
+        yield from _index(repository, layout, space, reader.path, full=full)
         for segment in segments:
             yield from _segment(repository, layout, space, segment, rows, full=full, remedy=mend)
     yield from _orphans(layout, known)
@@ -236,6 +237,22 @@ def _derived(
         yield Finding("rebuildable", where, "it is not made from its segment", remedy)
     elif full and np.abs(unit.vectors - unit_vectors(raw.vectors, space.spec.dim)).max() > _UNIT_TOLERANCE:
         yield Finding("rebuildable", where, "its vectors are not those of its segment", remedy)
+
+
+def _index(
+    repository: Repository, layout: Layout, space: StoredSpace, path: Path, *, full: bool
+) -> Iterator[Finding]:
+    """Check the file of a space's approximate index."""
+    stored = repository.index_of(space.space_id)
+    if stored is None:
+        return
+    where, remedy = f"derived/{stored.file}", f"plmsearch repair {path}"
+    try:
+        check_file(layout.derived / stored.file, stored.stamp, full=full)
+    except FileNotFoundError:
+        yield Finding("rebuildable", where, "it is missing", remedy)
+    except SegmentDamaged as error:
+        yield Finding("rebuildable", where, error.reason, remedy)
 
 
 def _orphans(layout: Layout, known: set[str]) -> Iterator[Finding]:

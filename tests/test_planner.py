@@ -10,7 +10,7 @@ from plmsearch.index import faiss_index, planner
 from plmsearch.index.base import Block
 from plmsearch.index.exact import ExactIndex
 from plmsearch.index.faiss_index import FaissExactIndex
-from plmsearch.index.planner import plan_index
+from plmsearch.index.planner import exact_index
 from plmsearch.vectors import unit_vectors
 
 DIM = 8
@@ -28,13 +28,13 @@ def blocks(*sizes):
 @pytest.mark.parametrize(("n_queries", "kind"), [(1, ExactIndex), (10, ExactIndex), (11, FaissExactIndex)])
 def test_many_pairs_go_to_faiss(monkeypatch, n_queries, kind):
     monkeypatch.setattr(planner, "_NUMPY_PAIRS", 1000)
-    index = plan_index(blocks(60, 40), DIM, n_queries)
+    index = exact_index(blocks(60, 40), DIM, n_queries)
     assert type(index) is kind
     assert (len(index), index.dim) == (100, DIM)
 
 
 def test_no_vectors_need_no_faiss():
-    assert type(plan_index([], DIM, 10**9)) is ExactIndex
+    assert type(exact_index([], DIM, 10**9)) is ExactIndex
 
 
 def test_both_choices_give_the_same_answer(monkeypatch):
@@ -42,7 +42,7 @@ def test_both_choices_give_the_same_answer(monkeypatch):
     found = []
     for limit in (0, 10**9):
         monkeypatch.setattr(planner, "_NUMPY_PAIRS", limit)
-        found.append(plan_index(blocks(50, 1, 30), DIM, len(queries)).search(queries, 5))
+        found.append(exact_index(blocks(50, 1, 30), DIM, len(queries)).search(queries, 5))
     assert np.array_equal(found[0].ids, found[1].ids)
     np.testing.assert_allclose(found[0].scores, found[1].scores, rtol=0, atol=1e-6)
 
@@ -51,10 +51,10 @@ def test_threads_are_set_only_where_faiss_answers(monkeypatch):
     told = []
     monkeypatch.setattr(planner, "set_faiss_threads", told.append)
     monkeypatch.setattr(planner, "_NUMPY_PAIRS", 100)
-    plan_index(blocks(10), DIM, 10, threads=3)
-    plan_index(blocks(10), DIM, 11)
+    exact_index(blocks(10), DIM, 10, threads=3)
+    exact_index(blocks(10), DIM, 11)
     assert told == []
-    plan_index(blocks(10), DIM, 11, threads=3)
+    exact_index(blocks(10), DIM, 11, threads=3)
     assert told == [3]
 
 
@@ -73,9 +73,9 @@ def test_a_small_search_imports_neither_faiss_nor_torch():
     code = (
         "import sys, numpy as np\n"
         "from plmsearch.index.base import Block\n"
-        "from plmsearch.index.planner import plan_index\n"
+        "from plmsearch.index.planner import exact_index\n"
         "one = np.eye(3, dtype=np.float32)\n"
-        "plan_index([Block(one, np.arange(3))], 3, 3).search(one, 2)\n"
+        "exact_index([Block(one, np.arange(3))], 3, 3).search(one, 2)\n"
         "sys.exit('faiss' in sys.modules or 'torch' in sys.modules)\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

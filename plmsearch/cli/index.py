@@ -55,6 +55,7 @@ def index(
     """
     from plmsearch.database import open_database
     from plmsearch.formats.read import open_input
+    from plmsearch.indexing import index_is_due
     from plmsearch.ingest.report import AddOptions
 
     policy = AddOptions(on_invalid, on_duplicate, long)  # type: ignore[arg-type]
@@ -68,7 +69,10 @@ def index(
         request = o.space_request(model, layers, pool)
         report = db.add_inputs(files, request=request, options=policy, progress=progress)
         n_records = len(db)
+        is_due = any(index_is_due(s.n_vectors, db.index_facts(s)) for s in db.spaces())
     _print_report(report, n_records, quiet=quiet)
+    if is_due and not quiet:
+        note(f"many vectors are searched exactly: plmsearch optimize {database} builds an index")
     if report.n_skipped:
         raise typer.Exit(EXIT_LEFT_OUT)
 

@@ -59,6 +59,7 @@ def _text(found: Overview) -> str:
         default = " (default)" if space.is_default else ""
         lines.append(f"space       {space.name}{default}: {space.n_vectors:,} vectors{state}")
         lines.append(f"            {space.description}")
+        lines.append(f"            {space.index_description}")
     if found.columns:
         lines.append("columns     " + ", ".join(f"{name} ({kind})" for name, kind in found.columns.items()))
     for run in found.runs:

@@ -16,22 +16,43 @@ __all__ = ["optimize"]
 @handles_errors
 def optimize(
     database: Annotated[Path, typer.Argument(metavar="DB", help="Database directory.")],
+    index: Annotated[
+        str,
+        typer.Option(
+            help="Approximate index of each space: auto (kept if fresh, built where a space is large), none, "
+            "hnsw, hnsw-sq8, ivf or ivf-pq.",
+            metavar="KIND",
+        ),
+    ] = "auto",
+    recall: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Recall@10 that the index is tuned to reach.")
+    ] = 0.99,
+    seed: Annotated[int, typer.Option(help="Of the draw of vectors that the recall is measured with.")] = 0,
     lock_timeout: o.LockTimeout = 60.0,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Drop what was deleted from the files, join small vector files, rebuild derived ones.
+    """Drop what was deleted from the files, join small vector files, rebuild derived ones, index.
+
+    An approximate index answers many queries on a large database sooner. Its recall is measured on
+    vectors that were held back, printed, and kept (plmsearch info). Vectors that come later are searched
+    exactly until the next optimize.
 
     Safe while others search, and safe to interrupt. Needs room for a second copy of one space.
     """
     from plmsearch.database import open_database
+    from plmsearch.indexing import IndexOptions
     from plmsearch.optimize import optimize as improve
 
+    wanted = IndexOptions(index, recall, seed)
     with open_database(database, lock_timeout_s=lock_timeout) as db, shown(quiet=quiet) as progress:
-        report = improve(db, progress=progress)
+        report = improve(db, index=wanted, progress=progress)
     if not quiet:
         note(
             f"{report.n_records_dropped} deleted records and {report.n_sequences_dropped} sequences dropped; "
             f"{report.n_segments_before} vector files became {report.n_segments_after}; "
             f"{report.n_bytes_before / 1e6:.1f} MB became {report.n_bytes_after / 1e6:.1f} MB"
         )
+        for outcome in report.indexes:
+            facts = f": {outcome.facts.describe()}" if outcome.facts else ""
+            note(f"index of {outcome.space}: {outcome.reason}{facts}")

@@ -40,6 +40,9 @@ def query(
         bool, typer.Option("--exclude-identical", help="Leave out records of the same sequence.")
     ] = False,
     where: o.Where = None,
+    index: Annotated[
+        str, typer.Option(help="auto (the quickest), exact, hnsw or ivf.", metavar="KIND")
+    ] = "auto",
     explain: Annotated[
         bool, typer.Option("--explain", help="Say how the search is done, and among how many records.")
     ] = False,
@@ -71,7 +74,7 @@ def query(
     verbose: o.Verbose = False,
     debug: o.Debug = False,
 ) -> None:
-    """Find the records nearest to each query, by exact search.
+    """Find the records nearest to each query, by exact search or by an index that optimize built.
 
     The score is the cosine similarity of the embeddings, in [-1, 1]. Output order is input order; hits
     of a query are ranked from 1. Fewer than k hits exist: fewer rows. Exit code 3: some queries were
@@ -91,7 +94,7 @@ def query(
     if sum(map(bool, (inputs, seq, record))) != 1:
         raise typer.BadParameter("give exactly one of INPUT, --seq and --id")
     policy = AddOptions(on_invalid, long=long)  # type: ignore[arg-type]
-    wishes = SearchOptions(k, min_score, exclude_self, exclude_identical, where)
+    wishes = SearchOptions(k, min_score, exclude_self, exclude_identical, where, index)
     running = o.model_options(weights, device, precision, threads, batch_tokens)
     report = AddReport()
     tally = _Tally(report)

@@ -18,7 +18,7 @@ from plmsearch.errors import ParameterError
 from plmsearch.types import Float2D, Int1D, Int2D
 from plmsearch.vectors import unit_vectors
 
-__all__ = ["Block", "Neighbours", "VectorIndex", "best_of"]
+__all__ = ["Block", "BlockIndex", "Neighbours", "VectorIndex", "best_of", "no_neighbours"]
 
 #: Allowed vectors that are copied at once.
 _COPY_BYTES = 64 << 20
@@ -99,14 +99,25 @@ class VectorIndex(ABC):
         if k < 1:
             raise ParameterError("k", k, "at least 1")
         unit = unit_vectors(queries, self.dim)
+        found = self.search_unit(unit, k, allowed)
+        return Neighbours(np.clip(found.scores, -1, 1), found.ids)
+
+    @abstractmethod
+    def search_unit(self, unit: Float2D, k: int, allowed: Int1D | None) -> Neighbours:
+        """Find the nearest vectors to queries of unit length; scores may leave [-1, 1] by rounding."""
+
+
+class BlockIndex(VectorIndex):
+    """An index that is searched block by block."""
+
+    def search_unit(self, unit: Float2D, k: int, allowed: Int1D | None) -> Neighbours:
+        """Find the nearest vectors to queries of unit length; scores may leave [-1, 1] by rounding."""
         blocks = self.blocks if allowed is None else (s for b in self.blocks for s in _select(b, allowed))
         found = [self._search_live(unit, b, min(k, b.n_live)) for b in blocks if b.n_live and len(unit)]
         if not found:
-            return Neighbours(
-                np.empty((len(unit), 0), dtype=np.float32), np.empty((len(unit), 0), dtype=np.int64)
-            )
+            return no_neighbours(len(unit))
         scores = np.concatenate([f.scores for f in found], axis=1)
-        return best_of(np.clip(scores, -1, 1), np.concatenate([f.ids for f in found], axis=1), k)
+        return best_of(scores, np.concatenate([f.ids for f in found], axis=1), k)
 
     def _search_live(self, unit: Float2D, block: Block, k: int) -> Neighbours:
         """Return the k nearest live vectors of one block, asking for more until there are enough."""
@@ -124,6 +135,11 @@ class VectorIndex(ABC):
     @abstractmethod
     def _search_block(self, unit: Float2D, block: Block, k: int) -> Neighbours:
         """Return the k nearest of one block, in any order; 1 <= k <= len(block.ids)."""
+
+
+def no_neighbours(n_queries: int) -> Neighbours:
+    """Return what a search of nothing finds."""
+    return Neighbours(np.empty((n_queries, 0), dtype=np.float32), np.empty((n_queries, 0), dtype=np.int64))
 
 
 def _select(block: Block, allowed: Int1D) -> Iterator[Block]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from plmsearch.index.base import Block, Neighbours, VectorIndex, best_of
+from plmsearch.index.base import Block, BlockIndex, Neighbours, best_of
 from plmsearch.types import Float2D
 
 __all__ = ["ExactIndex"]
@@ -16,7 +16,7 @@ __all__ = ["ExactIndex"]
 _SCORES_AT_ONCE = 1 << 24
 
 
-class ExactIndex(VectorIndex):
+class ExactIndex(BlockIndex):
     """Matrix product and partial sort.
 
     Examples

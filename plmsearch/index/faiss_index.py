@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from plmsearch.index.base import Block, Neighbours, VectorIndex
+from plmsearch.index.base import Block, BlockIndex, Neighbours
 from plmsearch.types import Float2D
 
 __all__ = ["FaissExactIndex", "faiss_facts", "set_faiss_threads"]
@@ -27,7 +27,7 @@ def set_faiss_threads(threads: int) -> None:
     faiss.omp_set_num_threads(threads)
 
 
-class FaissExactIndex(VectorIndex):
+class FaissExactIndex(BlockIndex):
     """`faiss.knn` with inner product on vectors of unit length."""
 
     def _search_block(self, unit: Float2D, block: Block, k: int) -> Neighbours:

@@ -1,27 +1,98 @@
 """Which index answers a search.
 
+Exact search compares every query with every vector that may be a hit. An approximate engine has to be
+read into memory first, so it pays for many queries, or for a process that stays; and behind a selective
+filter it finds too little. Costs are counted in seconds, from what was measured when the engine was
+built.
+
 Limitations
 -----------
-Both choices are exact; they differ in the time it takes to import faiss, and in speed on many
-queries.
+The measurements are those of the machine that built the engine.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from plmsearch.index.base import Block, VectorIndex
 from plmsearch.index.exact import ExactIndex
 from plmsearch.index.faiss_index import FaissExactIndex, set_faiss_threads
 
-__all__ = ["plan_index"]
+__all__ = ["Costs", "Plan", "choose_search", "exact_index"]
 
 # Importing faiss took 0.27 s where numpy scored and sorted about 70 million pairs a second, so below
 # this many pairs a process that searches once is done before faiss is there.
 _NUMPY_PAIRS = 20_000_000
+#: A few queries wait for memory, not for arithmetic: bytes per second of a desktop's memory, by one core.
+_SCAN_BYTES_PER_S = 8e9
+#: Reading a file that is in the page cache, and copying it.
+_LOAD_BYTES_PER_S = 1e9
+#: Behind a filter that leaves less than this, a search visits ten times what it may return, and exact
+#: search compares a tenth of everything: there is nothing to gain, and hits to lose.
+_LEAST_SHARE = 0.1
 
 
-def plan_index(
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What an engine costs.
+
+    Parameters
+    ----------
+    n_vectors : int
+        It holds.
+    file_bytes : int
+        To be read first; 0 if it is in memory.
+    seconds_per_query, exact_seconds_per_query : float
+        Of the engine and of exact search over the same vectors, many queries at once.
+    """
+
+    n_vectors: int
+    file_bytes: int
+    seconds_per_query: float
+    exact_seconds_per_query: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A choice and its reason."""
+
+    use_engine: bool
+    reason: str
+
+
+def choose_search(n_queries: int, n_selected: int, dim: int, costs: Costs) -> Plan:
+    """Choose between an engine and exact search.
+
+    Parameters
+    ----------
+    n_queries : int
+        Of this search.
+    n_selected : int
+        Vectors of the engine that may be hits.
+    dim : int
+    costs : Costs
+
+    Returns
+    -------
+    Plan
+
+    Examples
+    --------
+    >>> costs = Costs(1_000_000, 800_000_000, 0.0005, 0.008)
+    >>> [choose_search(n, 1_000_000, 512, costs).use_engine for n in (1, 1000)]
+    [False, True]
+    """
+    share = n_selected / max(costs.n_vectors, 1)
+    if share < _LEAST_SHARE:
+        return Plan(False, f"the filter leaves {share:.2%} of the vectors, under {_LEAST_SHARE:.0%}")
+    exact = max(n_queries * costs.exact_seconds_per_query * share, n_selected * dim * 4 / _SCAN_BYTES_PER_S)
+    engine = costs.file_bytes / _LOAD_BYTES_PER_S + n_queries * costs.seconds_per_query / share
+    expected = f"exact search would take about {exact:.2g} s, the index {engine:.2g} s"
+    return Plan(engine < exact, f"{expected}{' with reading it' if costs.file_bytes else ''}")
+
+
+def exact_index(
     blocks: Sequence[Block],
     dim: int,
     n_queries: int,
@@ -29,7 +100,7 @@ def plan_index(
     *,
     n_allowed: int | None = None,
 ) -> VectorIndex:
-    """Choose the index for a search.
+    """Return an exact index for a search.
 
     Parameters
     ----------

@@ -31,6 +31,9 @@ class SearchOptions:
         Leave out every record that has the query's sequence.
     where : str or None
         Search only among the records that meet this condition (`plmsearch.filters.parse`).
+    index : {"auto", "exact", "hnsw", "ivf"}
+        How to search; ``auto`` takes the way that is expected to be quickest. Only ``exact`` finds all
+        neighbours for sure, and ``auto`` the share that was measured (`plmsearch info`).
     """
 
     k: int = 10
@@ -38,6 +41,7 @@ class SearchOptions:
     exclude_self: bool = False
     exclude_identical: bool = False
     where: str | None = None
+    index: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,9 +33,11 @@ from plmsearch.store.conditions import sql_condition
 from plmsearch.store.rows import (
     Chunk,
     Counters,
+    IndexFacts,
     LedgerRow,
     NewSegment,
     RunRow,
+    StoredIndex,
     StoredRecord,
     StoredSegment,
     StoredSpace,
@@ -151,6 +153,18 @@ class Repository:
             )
             for row in self._all(query)
         ]  # fmt: skip
+
+    def index_of(self, space_id: int) -> StoredIndex | None:
+        """Return the approximate index of a space, if it has one."""
+        found = [i for i in self.indexes() if i.space_id == space_id]
+        return found[0] if found else None
+
+    def indexes(self) -> list[StoredIndex]:
+        """Return the approximate indexes of all spaces."""
+        return [
+            StoredIndex(row[0], row[1], FileStamp(*row[2:6]), IndexFacts.from_json(row[6]))
+            for row in self._all(select(t.indexes))
+        ]
 
     def segment_files(self) -> set[str]:
         """Return the names of all vector files that are part of the database."""
@@ -300,6 +314,26 @@ class Repository:
                 _insert_space(connection, spec, is_default=number == 0, is_complete=True)
             _next_generation(connection)
 
+    def set_index(self, index: StoredIndex) -> None:
+        """Record the approximate index of a space, in the place of any before. Its file is in place."""
+        with self.begin() as connection:
+            _drop_index(connection, index.space_id)
+            connection.execute(
+                insert(t.indexes).values(
+                    space_id=index.space_id,
+                    file=index.file,
+                    facts=index.facts.to_json(),
+                    **asdict(index.stamp),
+                )
+            )
+            _next_generation(connection)
+
+    def drop_index(self, space_id: int) -> None:
+        """Forget the approximate index of a space."""
+        with self.begin() as connection:
+            _drop_index(connection, space_id)
+            _next_generation(connection)
+
     def index_columns(self, make: Mapping[str, str], drop: Iterable[str]) -> None:
         """Make and drop indexes on metadata columns, in one transaction."""
         with self.begin() as connection:
@@ -325,6 +359,7 @@ class Repository:
         """Put one segment in the place of others, in one transaction. Its files are in place."""
         v, a, s = t.vectors.c, t.artifacts.c, t.segments.c
         with self.begin() as connection:
+            _drop_index_over(connection, old)
             connection.execute(delete(t.vectors).where(v.segment_id.in_(old)))
             connection.execute(delete(t.artifacts).where(a.segment_id.in_(old)))
             connection.execute(delete(t.segments).where(s.id.in_(old)))
@@ -384,6 +419,7 @@ class Repository:
         with self.begin() as connection:
             record_ids = list(connection.execute(names).scalars())
             connection.execute(update(t.spaces).where(t.spaces.c.id == space).values(is_complete=0))
+            _drop_index_over(connection, [segment_id])
             connection.execute(delete(t.vectors).where(v.segment_id == segment_id))
             connection.execute(delete(t.artifacts).where(t.artifacts.c.segment_id == segment_id))
             connection.execute(delete(t.segments).where(s.id == segment_id))
@@ -541,6 +577,16 @@ def _bury(connection: Connection, run_id: int, keys: Iterable[int]) -> None:
     """Set the tombstone of records."""
     for part in slices(keys, _IN_LIST):
         connection.execute(update(t.records).where(t.records.c.key.in_(part)).values(deleted=run_id))
+
+
+def _drop_index(connection: Connection, space_id: int) -> None:
+    connection.execute(delete(t.indexes).where(t.indexes.c.space_id == space_id))
+
+
+def _drop_index_over(connection: Connection, segment_ids: Sequence[int]) -> None:
+    """Forget the index of the space whose segments go: its rows are theirs."""
+    spaces = select(t.segments.c.space_id).where(t.segments.c.id.in_(segment_ids))
+    connection.execute(delete(t.indexes).where(t.indexes.c.space_id.in_(spaces)))
 
 
 def _next_generation(connection: Connection) -> None:

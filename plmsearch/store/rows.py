@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
 from plmsearch.embedding.spec import EmbeddingSpec
@@ -12,11 +13,13 @@ from plmsearch.store.segments import FileStamp
 __all__ = [
     "Chunk",
     "Counters",
+    "IndexFacts",
     "LedgerRow",
     "NewRecord",
     "NewSegment",
     "NewSequence",
     "RunRow",
+    "StoredIndex",
     "StoredRecord",
     "StoredSegment",
     "StoredSpace",
@@ -94,6 +97,71 @@ class Counters:
     sequence_id: int
     record_key: int
     segment_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexFacts:
+    """What an approximate index holds and how well it was found to search.
+
+    Parameters
+    ----------
+    kind : str
+        Of `plmsearch.index.approximate.ENGINE_KINDS`.
+    segments : tuple of int
+        Ids of the segments it covers, in the order of their rows.
+    n_vectors : int
+    n_held : int
+        Vectors that the recall was measured with; they were added after the others.
+    seed : int
+        Of the draw of those.
+    effort : int
+        Of a search: ``efSearch`` or ``nprobe``.
+    recall_asked, recall : float
+        Recall@10; the second measured on queries that did not choose the effort.
+    n_queries : int
+        Number of those.
+    seconds_per_query, exact_seconds_per_query : float
+        Measured on the machine that built it, many queries at once.
+    """
+
+    kind: str
+    segments: tuple[int, ...]
+    n_vectors: int
+    n_held: int
+    seed: int
+    effort: int
+    recall_asked: float
+    recall: float
+    n_queries: int
+    seconds_per_query: float
+    exact_seconds_per_query: float
+
+    def describe(self) -> str:
+        """Say in a line what the index is and what it achieves."""
+        return (
+            f"{self.kind} over {self.n_vectors:,} vectors, effort {self.effort}, recall@10 {self.recall:.4f} "
+            f"on {self.n_queries} held-back queries ({self.recall_asked:g} asked)"
+        )
+
+    def to_json(self) -> str:
+        """Return JSON that `from_json` reads."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> IndexFacts:
+        """Read what `to_json` wrote."""
+        data = json.loads(text)
+        return cls(**{**data, "segments": tuple(data["segments"])})
+
+
+@dataclass(frozen=True, slots=True)
+class StoredIndex:
+    """An approximate index: a file in ``derived/`` and what is known of it."""
+
+    space_id: int
+    file: str
+    stamp: FileStamp
+    facts: IndexFacts
 
 
 class NewSequence(NamedTuple):

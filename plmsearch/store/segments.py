@@ -32,7 +32,7 @@ import numpy as np
 from plmsearch.errors import SegmentDamaged
 from plmsearch.types import Float2D, Int1D
 
-__all__ = ["FileStamp", "Segment", "open_segment", "read_stamp", "write_segment"]
+__all__ = ["FileStamp", "Segment", "check_file", "open_segment", "read_stamp", "stamp_of", "write_segment"]
 
 _MAGIC = b"PLMSVEC1"
 _VERSION = 1
@@ -165,6 +165,36 @@ def read_stamp(path: Path, digest: str) -> FileStamp:
     """Return the stamp of a file whose digest is known."""
     status = path.stat()
     return FileStamp(status.st_size, digest, status.st_mtime_ns, status.st_ino)
+
+
+def stamp_of(path: Path) -> FileStamp:
+    """Read a file of any format and return its stamp; its digest is the SHA-256 of the whole."""
+    with path.open("rb") as file:
+        return read_stamp(path, hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def check_file(path: Path, stamp: FileStamp, *, full: bool = False) -> None:
+    """Check that a file of any format is what its stamp, taken by `stamp_of`, says.
+
+    Parameters
+    ----------
+    path : Path
+    stamp : FileStamp
+    full : bool
+        Read it also if it was not touched since.
+
+    Raises
+    ------
+    SegmentDamaged
+        If it is not what was written.
+    FileNotFoundError
+        If there is no such file.
+    """
+    found = read_stamp(path, stamp.digest)
+    if found.size_bytes != stamp.size_bytes:
+        raise SegmentDamaged(path, f"{found.size_bytes} bytes, {stamp.size_bytes} were written")
+    if (full or found != stamp) and stamp_of(path).digest != stamp.digest:
+        raise SegmentDamaged(path, "its checksum is wrong")
 
 
 def open_segment(path: Path, stamp: FileStamp, *, full: bool = False) -> Segment:

@@ -29,6 +29,7 @@ from sqlalchemy import (
 
 __all__ = [
     "artifacts",
+    "indexes",
     "ledger",
     "metadata",
     "metadata_columns",
@@ -169,6 +170,19 @@ artifacts = Table(
     Column("digest", Text, nullable=False),
     Column("mtime_ns", Integer, nullable=False),
     Column("inode", Integer, nullable=False),
+)
+
+#: At most one approximate index per space; `facts` is JSON of `plmsearch.store.rows.IndexFacts`.
+indexes = Table(
+    "indexes",
+    metadata,
+    Column("space_id", Integer, ForeignKey("spaces.id"), primary_key=True),
+    Column("file", Text, nullable=False, unique=True),
+    Column("size_bytes", Integer, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("mtime_ns", Integer, nullable=False),
+    Column("inode", Integer, nullable=False),
+    Column("facts", Text, nullable=False),
 )
 
 vectors = Table(
