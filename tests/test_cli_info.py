@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from support import DNA, VH, VL, cli, process, write_fasta
 
+from plmsearch.store.schema import HEAD
+
 HEAVY = {"torch", "esm", "faiss", "polars", "transformers", "pandas", "scipy", "immunum", "antiberty"}
 
 
@@ -27,7 +29,7 @@ def test_the_text_says_what_there_is_and_where_it_came_from(db):
     ended = cli("info", db)
     assert (ended.code, ended.err) == (0, "")
     lines = ended.out.splitlines()
-    assert lines[0].startswith(f"database    {db}  (format 1, schema 0001, generation ")
+    assert lines[0].startswith(f"database    {db}  (format 1, schema {HEAD}, generation ")
     assert "records     4" in lines
     assert f"sequences   2 distinct, {len(VH + VL)} residues" in lines
     assert "space       kmer/1/whole/mean (default): 2 vectors" in lines
