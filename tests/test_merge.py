@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,6 +37,7 @@ from plmsearch.ingest.report import AddReport, Progress
 from plmsearch.optimize import optimize
 from plmsearch.overview import overview
 from plmsearch.sequences import SequenceRecord
+from plmsearch.store.connection import sqlite_module
 from plmsearch.verify import verify
 
 KMER, COARSE = "kmer/1/whole/mean", "kmer/0/whole/mean"
@@ -373,6 +375,9 @@ def test_a_default_space_in_which_records_have_no_vector_stays_the_default(tmp_p
         {"a", *(i for i, _ in records(5))},
     )
     assert_sound(tmp_path / "out")
+    make_db(tmp_path / "d", [("a", SEQUENCES[1]), ("d", SEQUENCES[2])], layers="0,1")
+    merged([tmp_path / "a", tmp_path / "d"], tmp_path / "fewer", on_duplicate="skip")
+    assert {s: set(v) for s, v in vectors_of(tmp_path / "fewer").items()} == {KMER: {"a", "d"}, COARSE: {"d"}}
     with pytest.raises(EmbeddingError, match="no embedding space in which every record"):
         merged([tmp_path / "a", tmp_path / "c"], tmp_path / "none")
     assert nothing_is_left_of(tmp_path / "none")
@@ -427,6 +432,13 @@ def flipped(path: Path) -> None:
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
+def lost(path: Path) -> None:
+    """A vector that the catalog does not know any more."""
+    with closing(sqlite_module().connect(path / "catalog.sqlite")) as connection:
+        connection.execute("DELETE FROM vectors WHERE sequence_id = 2")
+        connection.commit()
+
+
 def missing(path: Path) -> None:
     min((path / "segments").iterdir()).unlink()
 
@@ -453,6 +465,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
     ),
     "a flipped bit": (flipped, ("{b}/segments/", "damaged")),
     "a lost file": (missing, ("{b}/segments/", "missing")),
+    "a lost vector": (lost, ("{b}", "1 sequences have no vector", "plmsearch repair {b}")),
     "a taken id": (other_sequence, ("'r3' ({b}, record 1)", "--on-duplicate rename or skip")),
     "no database": (nothing, ("no database at '{b}'",)),
 }
@@ -592,6 +605,20 @@ def test_what_is_deleted_meanwhile_stops_it(pair, tmp_path):
     assert nothing_is_left_of(tmp_path / "out")
     merged(pair, tmp_path / "out")
     assert_sound(tmp_path / "out")
+
+
+@pytest.mark.parametrize("space", [0, 1], ids=["of the leading space", "of another space"])
+def test_vectors_that_are_lost_meanwhile_stop_it(tmp_path, space):
+    a, b = (make_db(tmp_path / n, [(n, s)], layers="1,0") for n, s in zip("ab", SEQUENCES, strict=False))
+
+    def event() -> None:
+        with open_database(b) as db, db.writing(Progress()) as repository:
+            (segment,) = repository.segments(repository.spaces()[space].space_id)
+            repository.drop_segment(segment.segment_id)
+
+    with pytest.raises(StorageError, match="changed while it was read"):
+        merged([a, b], tmp_path / "out", progress=Meanwhile(event))
+    assert nothing_is_left_of(tmp_path / "out")
 
 
 def test_two_at_once_do_not_make_one_of_both(pair, tmp_path):
