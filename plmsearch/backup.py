@@ -21,7 +21,7 @@ from plmsearch.store.seal import check_seal, seal
 from plmsearch.store.segments import open_segment
 from plmsearch.store.session import open_reader, open_writer
 from plmsearch.store.upkeep import refresh_files
-from plmsearch.store.whole import made_whole, sync_tree
+from plmsearch.store.whole import make_whole, sync_tree
 
 __all__ = ["MANIFEST", "backup", "restore"]
 
@@ -53,7 +53,7 @@ def backup(reader: Reader, target: Path) -> int:
         If a vector file is not what was written: repair the database first.
     """
     reader.connect()
-    return made_whole(target, lambda work: _copy_database(reader.path, work))
+    return make_whole(target, lambda work: _copy_database(reader.path, work))
 
 
 def restore(source: Path, target: Path) -> int:
@@ -79,7 +79,7 @@ def restore(source: Path, target: Path) -> int:
         If the target exists, or the operating system refuses a step.
     """
     check_manifest(source)
-    return made_whole(target, lambda work: _copy_back(source, work))
+    return make_whole(target, lambda work: _copy_back(source, work))
 
 
 def check_manifest(source: Path) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import assert_same_database, cli, contents, ledger, make_db, peptides, records
+from support import assert_same_database, break_seal, cli, contents, ledger, make_db, peptides, records
 
 from plmsearch.database import open_database
 from plmsearch.embedding import kmer
@@ -420,16 +420,24 @@ def incomplete(path: Path) -> None:
         repository.drop_segment(1)
 
 
-def flipped(path: Path) -> None:
+def flip(path: Path, name: str, place: int | bytes) -> None:
     """A bit on the disk, as nothing but its checksum would tell."""
     with open_database(path) as db, db.writing(Progress()):
         pass  # notes the files as they lie
-    file = min((path / "segments").iterdir())
+    (file,) = path.glob(name)
     status = file.stat()
     data = bytearray(file.read_bytes())
-    data[200] ^= 1
+    data[place if isinstance(place, int) else data.index(place)] ^= 1
     file.write_bytes(data)
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def flipped(path: Path) -> None:
+    flip(path, "segments/00000001.vec", 200)
+
+
+def flipped_in_the_catalog(path: Path) -> None:
+    flip(path, "catalog.sqlite", b"twin")
 
 
 def lost(path: Path) -> None:
@@ -437,6 +445,7 @@ def lost(path: Path) -> None:
     with closing(sqlite_module().connect(path / "catalog.sqlite")) as connection:
         connection.execute("DELETE FROM vectors WHERE sequence_id = 2")
         connection.commit()
+    break_seal(path)
 
 
 def missing(path: Path) -> None:
@@ -464,6 +473,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
         (KMER, "not complete", "plmsearch embed {b} --model kmer --layers 1"),
     ),
     "a flipped bit": (flipped, ("{b}/segments/", "damaged")),
+    "a flipped bit of the catalog": (flipped_in_the_catalog, ("{b}/catalog.sqlite", "damaged")),
     "a lost file": (missing, ("{b}/segments/", "missing")),
     "a lost vector": (lost, ("{b}", "1 sequences have no vector", "plmsearch repair {b}")),
     "a taken id": (other_sequence, ("'r3' ({b}, record 1)", "--on-duplicate rename or skip")),
@@ -616,8 +626,9 @@ def test_vectors_that_are_lost_meanwhile_stop_it(tmp_path, space):
             (segment,) = repository.segments(repository.spaces()[space].space_id)
             repository.drop_segment(segment.segment_id)
 
-    with pytest.raises(StorageError, match="changed while it was read"):
+    with pytest.raises(StorageError, match="changed while it was read") as caught:
         merged([a, b], tmp_path / "out", progress=Meanwhile(event))
+    assert caught.value.path == str(b)
     assert nothing_is_left_of(tmp_path / "out")
 
 

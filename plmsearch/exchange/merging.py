@@ -45,9 +45,10 @@ from plmsearch.store.audit import records_without_any_vector
 from plmsearch.store.directory import Layout, storage_errors
 from plmsearch.store.repository import Repository
 from plmsearch.store.rows import LedgerRow, StoredRecord, StoredSpace
+from plmsearch.store.seal import check_seal
 from plmsearch.store.segments import open_segment
 from plmsearch.store.session import open_writer
-from plmsearch.store.whole import made_whole, sync_tree, work_path
+from plmsearch.store.whole import make_whole, sync_tree, work_path
 
 __all__ = ["MERGE_DUPLICATES", "merge"]
 
@@ -119,7 +120,7 @@ def merge(
         If a sequence has different vectors in two of the databases.
     ParameterError
         If there are fewer than two databases, one is given twice, or the target is inside of one.
-    SegmentDamaged, StorageError
+    SegmentDamaged, CatalogDamaged, StorageError
         If a database is damaged, or another process deleted records of it meanwhile; if the target
         exists. On any error nothing is left under its name.
     """
@@ -136,7 +137,7 @@ def merge(
         sync_tree(work)
         return report
 
-    return made_whole(target, make)
+    return make_whole(target, make)
 
 
 # --- What can be merged --------------------------------------------------------------------------
@@ -213,8 +214,9 @@ def _refuse_lost_vectors(source: _Source) -> None:
 
 
 def _check_files(source: _Source) -> None:
-    """Read every byte of the vector files: in the new database a flipped bit would be the truth."""
+    """Read every byte that has a checksum: in the new database a flipped bit would be the truth."""
     layout = Layout(source.reader.path)
+    check_seal(layout, full=True)
     for space in source.spaces.values():
         for segment in source.reader.repository.segments(space.space_id):
             path = layout.segments / segment.file
@@ -317,7 +319,8 @@ class _Merging:
                 self._progress.advance(len(page.records))
         filler.flush()
         if repository.n_without_vector(space.space_id):
-            raise changed_meanwhile(self._sources[0].reader)
+            lacking = [s for s in self._sources if _lacks(s, space)]
+            raise changed_meanwhile((lacking or self._sources)[0].reader)
 
     def _conflict(
         self, error: VectorConflict, row: int | None, number: int, space: StoredSpace
@@ -335,6 +338,11 @@ class _Merging:
             hint="one of the two was not made by this space's model: look with plmsearch query --id, and "
             "delete the record there or leave the database out",
         )
+
+
+def _lacks(source: _Source, space: StoredSpace) -> bool:
+    repository = source.reader.repository
+    return repository.n_without_vector(source.spaces[space.spec.space_hash].space_id) > 0
 
 
 def _n_with_vector(source: _Source, spec: EmbeddingSpec) -> int:

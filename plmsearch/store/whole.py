@@ -13,7 +13,7 @@ from typing import TypeVar
 from plmsearch.errors import DatabaseLocked, StorageError
 from plmsearch.store.directory import make_directory, storage_errors, sync_directory, sync_file
 
-__all__ = ["made_whole", "sync_tree", "work_path"]
+__all__ = ["make_whole", "sync_tree", "work_path"]
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ def work_path(target: Path) -> Path:
     return target.with_name(f".{target.name}.incomplete")
 
 
-def made_whole(target: Path, make: Callable[[Path], T]) -> T:
+def make_whole(target: Path, make: Callable[[Path], T]) -> T:
     """Let `make` fill a directory beside the target, then rename it; on an error leave nothing.
 
     What a process that was killed left there is removed first.

@@ -25,7 +25,7 @@ PLACES = (
     "sync_directory make_directory",
     "sync_file sync_tree",
     "sync_directory sync_tree",
-    "sync_directory made_whole",
+    "sync_directory make_whole",
     SQLITE,
 )
 
