@@ -38,6 +38,8 @@ from plmsearch.optimize import optimize
 from plmsearch.overview import overview
 from plmsearch.sequences import SequenceRecord
 from plmsearch.store.connection import sqlite_module
+from plmsearch.store.repository import Repository
+from plmsearch.store.vector_files import VectorFiles
 from plmsearch.verify import verify
 
 KMER, COARSE = "kmer/1/whole/mean", "kmer/0/whole/mean"
@@ -346,11 +348,12 @@ def test_how_a_vector_was_made_is_kept(pair, tmp_path):
 def test_a_record_without_a_sequence_is_told_apart_by_its_vector(tmp_path):
     near = FAR[0] * np.float32(1 + 1e-4)
     given_ = [external(tmp_path / "0", [Row("a", "")]), external(tmp_path / "1", [Row("a", "", vector=1)])]
+    again = Path(shutil.copytree(given_[1], tmp_path / "again"))
     np.savez(tmp_path / "near.npz", ids=np.array(["a", "b"]), embeddings=np.stack([near, FAR[2]]))
     assert cli("import", tmp_path / "2", tmp_path / "near.npz", "--space", "mine").code == 0
     assert cli("merge", *given_, "-o", tmp_path / "out").code == 1
-    report = merged([*given_, tmp_path / "2"], tmp_path / "out", on_duplicate="rename")
-    assert (report.n_added, report.n_renamed, report.n_present) == (2, 1, 1)
+    report = merged([*given_, tmp_path / "2", again], tmp_path / "out", on_duplicate="rename")
+    assert (report.n_added, report.n_renamed, report.n_present) == (2, 1, 2)
     found = vectors_of(tmp_path / "out")[MINE]
     for record_id, number in (("a", 0), ("a_2", 1), ("b", 2)):
         np.testing.assert_array_equal(found[record_id], FAR[number])
@@ -603,6 +606,29 @@ def test_what_is_added_or_optimized_meanwhile_is_left_out(tmp_path, layers, monk
     assert_sound(tmp_path / "out")
 
 
+@pytest.mark.parametrize(("owner", "step"), [(Repository, "vector_places"), (VectorFiles, "rows")])
+def test_files_that_are_exchanged_between_two_looks_are_looked_up_again(
+    pair, tmp_path, monkeypatch, owner, step
+):
+    real = getattr(owner, step)
+
+    def disturbed(*arguments: object) -> object:
+        monkeypatch.setattr(owner, step, real)
+        for path in pair:
+            with open_database(path) as db:
+                optimize(db)
+        return real(*arguments)
+
+    def arm() -> None:
+        monkeypatch.setattr(owner, step, disturbed)
+
+    before = {**contents(pair[0]), **contents(pair[1])}
+    merged(pair, tmp_path / "out", progress=Meanwhile(arm))
+    assert getattr(owner, step) is real
+    assert contents(tmp_path / "out") == before
+    assert_sound(tmp_path / "out")
+
+
 def test_what_is_deleted_meanwhile_stops_it(pair, tmp_path):
     def event() -> None:
         with open_database(pair[1]) as db:
@@ -617,9 +643,9 @@ def test_what_is_deleted_meanwhile_stops_it(pair, tmp_path):
     assert_sound(tmp_path / "out")
 
 
-@pytest.mark.parametrize("space", [0, 1], ids=["of the leading space", "of another space"])
-def test_vectors_that_are_lost_meanwhile_stop_it(tmp_path, space):
-    a, b = (make_db(tmp_path / n, [(n, s)], layers="1,0") for n, s in zip("ab", SEQUENCES, strict=False))
+@pytest.mark.parametrize(("layers", "space"), [("1", 0), ("1,0", 0), ("1,0", 1)])
+def test_vectors_that_are_lost_meanwhile_stop_it(tmp_path, layers, space):
+    a, b = (make_db(tmp_path / n, [(n, s)], layers=layers) for n, s in zip("ab", SEQUENCES, strict=False))
 
     def event() -> None:
         with open_database(b) as db, db.writing(Progress()) as repository:
