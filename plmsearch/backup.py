@@ -10,24 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from plmsearch.errors import FileFormatError, InputNotFoundError, NotADatabase, StorageError
+from plmsearch.errors import FileFormatError, InputNotFoundError, NotADatabase
 from plmsearch.reader import Reader
 from plmsearch.store.connection import copy_catalog
-from plmsearch.store.directory import (
-    Layout,
-    is_database,
-    make_directory,
-    storage_errors,
-    sync_directory,
-    sync_file,
-)
+from plmsearch.store.directory import Layout, is_database, storage_errors
 from plmsearch.store.seal import check_seal, seal
 from plmsearch.store.segments import open_segment
 from plmsearch.store.session import open_reader, open_writer
 from plmsearch.store.upkeep import refresh_files
+from plmsearch.store.whole import make_whole, sync_tree
 
 __all__ = ["MANIFEST", "backup", "restore"]
 
@@ -59,7 +53,7 @@ def backup(reader: Reader, target: Path) -> int:
         If a vector file is not what was written: repair the database first.
     """
     reader.connect()
-    return _made_whole(target, lambda work: _copy_database(reader.path, work))
+    return make_whole(target, lambda work: _copy_database(reader.path, work))
 
 
 def restore(source: Path, target: Path) -> int:
@@ -85,7 +79,7 @@ def restore(source: Path, target: Path) -> int:
         If the target exists, or the operating system refuses a step.
     """
     check_manifest(source)
-    return _made_whole(target, lambda work: _copy_back(source, work))
+    return make_whole(target, lambda work: _copy_back(source, work))
 
 
 def check_manifest(source: Path) -> None:
@@ -115,24 +109,6 @@ def _manifest_lines(manifest: Path) -> Iterator[tuple[str, str]]:
         yield digest, name
 
 
-def _made_whole(target: Path, make: Callable[[Path], int]) -> int:
-    """Let `make` fill a directory beside the target, then rename it; on an error leave nothing."""
-    if target.exists():
-        raise StorageError(target, "it exists already", hint="name a directory that does not exist")
-    work = target.with_name(f".{target.name}.incomplete")
-    with storage_errors(target):
-        shutil.rmtree(work, ignore_errors=True)
-        make_directory(work)
-        try:
-            generation = make(work)
-            work.rename(target)
-        except BaseException:
-            shutil.rmtree(work, ignore_errors=True)
-            raise
-        sync_directory(target.parent)
-    return generation
-
-
 def _copy_database(path: Path, work: Path) -> int:
     """Copy catalog, marker and the segments of one generation, and write the manifest."""
     source, target = Layout(path), Layout(work)
@@ -154,7 +130,7 @@ def _copy_database(path: Path, work: Path) -> int:
     names = ["plmsearch.json", "catalog.sqlite", *sealed, *(f"segments/{s.file}" for s in segments)]
     manifest = work / MANIFEST
     manifest.write_text("".join(f"{_sha256(work / name)}  {name}\n" for name in names), encoding="utf-8")
-    _sync_tree(work)
+    sync_tree(work)
     return generation
 
 
@@ -167,15 +143,8 @@ def _copy_back(source: Path, work: Path) -> int:
     with open_writer(work) as repository:
         refresh_files(repository, Layout(work))
         generation = repository.generation()
-    _sync_tree(work)
+    sync_tree(work)
     return generation
-
-
-def _sync_tree(work: Path) -> None:
-    """Make every file and name below a directory durable."""
-    for path in sorted(work.rglob("*")):
-        (sync_directory if path.is_dir() else sync_file)(path)
-    sync_directory(work)
 
 
 def _sha256(path: Path) -> str:

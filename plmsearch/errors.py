@@ -13,7 +13,8 @@
     │   │   ├── NucleotideSequenceError     DNA or RNA where residues belong
     │   │   ├── EmptySequenceError          a record without residues
     │   │   ├── SequenceTooLongError        longer than the model reads
-    │   │   └── DuplicateRecordError        an id used twice
+    │   │   ├── DuplicateRecordError        an id used twice
+    │   │   └── VectorConflict              another vector than the one that is stored
     │   ├── MixedInputError                 antibodies and other proteins together
     │   └── FilterError                     a condition on records that cannot be read
     ├── MissingDependencyError              a package of an extra is not installed
@@ -24,6 +25,7 @@
     │   ├── WeightsError                    the weights are damaged or of another model
     │   ├── ExternalSpaceError              vectors that no model here makes
     │   └── EmbeddingSpecMismatch (ValueError)  vectors of two spaces would be compared
+    │       └── DatabaseSpacesMismatch      databases of other spaces would be merged
     ├── VectorIndexError (ValueError)
     │   ├── DimensionMismatch
     │   └── InvalidVectorError              NaN, infinite or all zero
@@ -53,6 +55,7 @@ __all__ = [
     "DatabaseLocked",
     "DatabaseNotFound",
     "DatabaseNotWritable",
+    "DatabaseSpacesMismatch",
     "DimensionMismatch",
     "DuplicateRecordError",
     "EmbeddingError",
@@ -83,6 +86,7 @@ __all__ = [
     "TableFormatError",
     "UnknownModelError",
     "UnsupportedModelError",
+    "VectorConflict",
     "VectorIndexError",
     "WeightsError",
 ]
@@ -251,6 +255,29 @@ class DuplicateRecordError(RecordError):
         )
 
 
+class VectorConflict(RecordError):
+    """A record comes with another vector than the one that is stored.
+
+    Parameters
+    ----------
+    record_id : str
+    owner : str
+        What the stored vector belongs to.
+    """
+
+    def __init__(
+        self, record_id: str, owner: str, *, source: str = "", row: int | None = None, hint: str
+    ) -> None:
+        self.owner = owner
+        super().__init__(
+            record_id,
+            f"it has another vector than the one that is stored for {owner}",
+            source=source,
+            row=row,
+            hint=hint,
+        )
+
+
 class MixedInputError(InputError):
     """Antibodies and other proteins in one input, and no model was named."""
 
@@ -353,6 +380,31 @@ class EmbeddingSpecMismatch(EmbeddingError, ValueError):
         self.asked, self.stored = asked, stored
         super().__init__(
             f"embedding space mismatch: asked for [{asked}], the database has [{stored}]", hint=hint
+        )
+
+
+class DatabaseSpacesMismatch(EmbeddingSpecMismatch):
+    """Databases whose embedding spaces differ would become one.
+
+    Parameters
+    ----------
+    first, second : str
+        The two databases.
+    first_spaces, second_spaces : str
+        Their specs, described.
+    hint : str
+        What makes them equal.
+    """
+
+    def __init__(self, first: str, second: str, first_spaces: str, second_spaces: str, *, hint: str) -> None:
+        self.first, self.second = first, second
+        self.first_spaces, self.second_spaces = first_spaces, second_spaces
+        self.asked, self.stored = second_spaces, first_spaces
+        PlmsearchError.__init__(
+            self,
+            f"the embedding spaces of {first!r} and {second!r} differ: "
+            f"the first has [{first_spaces}], the second [{second_spaces}]",
+            hint=hint,
         )
 
 

@@ -62,6 +62,11 @@ EXAMPLES: dict[str, tuple[tuple[object, ...], dict[str, object], list[str]]] = {
         {"source": "in.fasta", "row": 7},
         ["'P1'", "in.fasta", "record 7", "taken", "--on-duplicate"],
     ),
+    "VectorConflict": (
+        ("P1", "its sequence"),
+        {"source": "in.h5", "row": 7, "hint": "look"},
+        ["'P1'", "in.h5", "record 7", "another vector", "its sequence", "look"],
+    ),
     "MixedInputError": ((60, 40, 100), {}, ["60", "40", "100", "--model"]),
     "EmbeddingError": (("no model",), {"hint": "get one"}, ["no model", "get one"]),
     "UnknownModelError": (("esm9", ["antiberty", "kmer"]), {}, ["'esm9'", "antiberty, kmer"]),
@@ -87,6 +92,11 @@ EXAMPLES: dict[str, tuple[tuple[object, ...], dict[str, object], list[str]]] = {
         ["HDF5 files", "h5py", 'pip install "plmsearch[export]"'],
     ),
     "EmbeddingSpecMismatch": (("layer 6", "layer 8"), {"hint": "embed"}, ["[layer 6]", "[layer 8]", "embed"]),
+    "DatabaseSpacesMismatch": (
+        ("a.db", "b.db", "layer 6", "layer 8"),
+        {"hint": "embed"},
+        ["'a.db'", "'b.db'", "[layer 6]", "[layer 8]", "embed"],
+    ),
     "VectorIndexError": (("no vectors",), {"hint": "add some"}, ["no vectors", "add some"]),
     "DimensionMismatch": ((320, 512), {}, ["320", "512"]),
     "InvalidVectorError": ((3, "holds NaN"), {}, ["vector 3", "holds NaN"]),

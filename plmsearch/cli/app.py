@@ -23,6 +23,7 @@ from plmsearch.cli.export import export
 from plmsearch.cli.import_ import import_
 from plmsearch.cli.index import index
 from plmsearch.cli.info import info
+from plmsearch.cli.merge import merge
 from plmsearch.cli.models import models_app
 from plmsearch.cli.optimize import optimize
 from plmsearch.cli.query import query
@@ -72,6 +73,7 @@ app.command(epilog="Example: plmsearch restore db-backup/ db/")(restore)
 app.command(epilog="Example: plmsearch upgrade db/")(upgrade)
 app.command(epilog="Example: plmsearch export db/ -o db.parquet")(export)
 app.command("import", epilog="Example: plmsearch import db/ per-protein.h5 --space prott5")(import_)
+app.command(epilog="Example: plmsearch merge heavy.db/ light.db/ -o both.db/")(merge)
 app.command(epilog="Example: plmsearch doctor")(doctor)
 app.add_typer(models_app, name="models")
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from plmsearch._version import __version__
 from plmsearch.errors import ParameterError, StorageError
-from plmsearch.exchange.pages import stored_pages, stored_records
+from plmsearch.exchange.pages import extent_of, stored_pages, stored_records
 from plmsearch.filters.tree import Condition
 from plmsearch.formats.hdf5 import write_hdf5
 from plmsearch.formats.output import open_output
@@ -101,7 +101,7 @@ def _write_tsv(reader: Reader, target: str | Path, condition: Condition | None) 
     with open_output(target) as out:
         writer = csv.writer(out, delimiter="\t", lineterminator="\n")
         writer.writerow(["record_id", "sequence", "description", *columns.values()])
-        for page in stored_records(reader, condition):
+        for page in stored_records(reader, extent_of(reader, condition)):
             n += len(page)
             for r in page:
                 writer.writerow(
@@ -129,7 +129,9 @@ def _write_parquet(
             ]
         return table
 
-    pages = ((values(p.records), p.vectors) for p in stored_pages(reader, space, condition))
+    pages = (
+        (values(p.records), p.vectors) for p in stored_pages(reader, space, extent_of(reader, condition))
+    )
     return write_vector_parquet(pages, types, space.spec.dim, space.spec.to_json(), target)
 
 
@@ -146,7 +148,10 @@ def _write_hdf5(reader: Reader, space: StoredSpace, target: str | Path, conditio
         "plmsearch_version": __version__,
         "spec": spec.to_json(),
     }
-    pages = (([r.record_id for r in p.records], p.vectors) for p in stored_pages(reader, space, condition))
+    pages = (
+        ([r.record_id for r in p.records], p.vectors)
+        for p in stored_pages(reader, space, extent_of(reader, condition))
+    )
     return write_hdf5(pages, attributes, target)
 
 
@@ -159,7 +164,7 @@ def _write_npz(reader: Reader, space: StoredSpace, target: str | Path, condition
         with archive.open("embeddings.npy", "w", force_zip64=True) as member:
             header = {"descr": "<f4", "fortran_order": False, "shape": (n_expected, spec.dim)}
             np.lib.format.write_array_header_1_0(member, header)
-            for page in stored_pages(reader, space, condition):
+            for page in stored_pages(reader, space, extent_of(reader, condition)):
                 ids.extend(_storable(r.record_id) for r in page.records)
                 member.write(np.ascontiguousarray(page.vectors, dtype="<f4").data)
         if len(ids) != n_expected:

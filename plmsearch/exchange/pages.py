@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from typing import TypeVar
 
-from plmsearch.errors import StorageError
+from plmsearch.errors import SegmentDamaged, StorageError
 from plmsearch.filters.tree import Condition
 from plmsearch.ingest.prepare import Prepared
 from plmsearch.metadata import metadata_json
@@ -14,13 +15,25 @@ from plmsearch.reader import Reader
 from plmsearch.sequences import SequenceRecord
 from plmsearch.slices import slices
 from plmsearch.store.directory import Layout
-from plmsearch.store.rows import StoredRecord, StoredSegment, StoredSpace, VectorRow
+from plmsearch.store.rows import StoredRecord, StoredSpace, VectorRow
 from plmsearch.store.vector_files import VectorFiles
 from plmsearch.types import Float2D
 
-__all__ = ["PreparedPage", "StoredPage", "as_prepared", "stored_pages", "stored_records"]
+__all__ = [
+    "Extent",
+    "PreparedPage",
+    "StoredPage",
+    "as_prepared",
+    "changed_meanwhile",
+    "extent_of",
+    "stored_pages",
+    "stored_records",
+    "undisturbed",
+]
 
 _PAGE_ROWS = 1000
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +62,38 @@ class StoredPage:
     facts: Sequence[VectorRow]
 
 
-def stored_records(reader: Reader, condition: Condition | None = None) -> Iterator[list[StoredRecord]]:
-    """Yield the live records that are there now and meet a condition, page by page.
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Which records of a database are read: those that were live at one moment.
+
+    Parameters
+    ----------
+    first_new : int
+        Key of the first record that was added later.
+    n_records : int
+    condition : Condition or None
+        Those that meet it.
+    """
+
+    first_new: int
+    n_records: int
+    condition: Condition | None = None
+
+
+def extent_of(reader: Reader, condition: Condition | None = None) -> Extent:
+    """Return the live records of this moment, so that they can be read more than once."""
+    repository = reader.repository
+    return Extent(repository.counters().record_key, repository.n_records(condition), condition)
+
+
+def changed_meanwhile(reader: Reader, reason: str = "") -> StorageError:
+    """Return the error for a database that another process changed while it was read."""
+    said = f"changed while it was read{': ' if reason else ''}{reason}"
+    return StorageError(reader.path, said, hint="run the same command again")
+
+
+def stored_records(reader: Reader, extent: Extent | None = None) -> Iterator[list[StoredRecord]]:
+    """Yield the live records that are there now, or were at an earlier moment, page by page.
 
     Records that another process adds meanwhile are left out.
 
@@ -59,22 +102,19 @@ def stored_records(reader: Reader, condition: Condition | None = None) -> Iterat
     StorageError
         At the end, if another process deleted records meanwhile.
     """
-    repository = reader.repository
-    first_new, n_expected = repository.counters().record_key, repository.n_records(condition)
+    read = extent or extent_of(reader)
     n_seen = 0
-    old = takewhile(lambda record: record.key < first_new, repository.all_records(condition))
-    for records in slices(old, _PAGE_ROWS):
-        n_seen += len(records)
-        yield records
-    if n_seen != n_expected:
-        reason = f"changed while it was read: {n_expected} records became {n_seen}"
-        raise StorageError(reader.path, reason, hint="run the same command again")
+    records = reader.repository.all_records(read.condition)
+    old = takewhile(lambda record: record.key < read.first_new, records)
+    for page in slices(old, _PAGE_ROWS):
+        n_seen += len(page)
+        yield page
+    if n_seen != read.n_records:
+        raise changed_meanwhile(reader, f"{read.n_records} records became {n_seen}")
 
 
-def stored_pages(
-    reader: Reader, space: StoredSpace, condition: Condition | None = None
-) -> Iterator[StoredPage]:
-    """Yield live records that have a vector in a space and meet a condition, with it, page by page.
+def stored_pages(reader: Reader, space: StoredSpace, extent: Extent | None = None) -> Iterator[StoredPage]:
+    """Yield live records that have a vector in a space, with that vector, page by page.
 
     Every record has one, except those that were imported without a sequence into another space.
 
@@ -84,17 +124,47 @@ def stored_pages(
         As `stored_records`.
     SegmentDamaged
     """
-    files, repository = VectorFiles(Layout(reader.path)), reader.repository
-    generation, segments = -1, list[StoredSegment]()
-    for page in stored_records(reader, condition):
-        if generation != (generation := repository.generation()):
-            segments = repository.segments(space.space_id)
-        places = repository.vector_places(space.space_id, {r.sequence_id for r in page})
-        records = [r for r in page if r.sequence_id in places]
-        if records:
-            ids = [r.sequence_id for r in records]
-            vectors = files.rows(segments, [places[i] for i in ids])
-            yield StoredPage(records, vectors, repository.vector_rows(space.space_id, ids))
+    files = VectorFiles(Layout(reader.path))
+    for records in stored_records(reader, extent):
+        page = undisturbed(reader, lambda page=records: _with_vectors(reader, files, space, page))  # type: ignore[misc]
+        if page.records:
+            yield page
+
+
+def _with_vectors(
+    reader: Reader, files: VectorFiles, space: StoredSpace, page: Sequence[StoredRecord]
+) -> StoredPage:
+    """Look up the vectors of records; those that have none are left out."""
+    repository = reader.repository
+    segments = repository.segments(space.space_id)
+    places = repository.vector_places(space.space_id, {r.sequence_id for r in page})
+    records = [r for r in page if r.sequence_id in places]
+    ids = [r.sequence_id for r in records]
+    vectors = files.rows(segments, [places[i] for i in ids])
+    return StoredPage(records, vectors, repository.vector_rows(space.space_id, ids))
+
+
+def undisturbed(reader: Reader, look: Callable[[], T]) -> T:
+    """Look at vector files; again if another process exchanged them meanwhile.
+
+    Raises
+    ------
+    SegmentDamaged
+        If a file is missing or damaged, and no commit came in between.
+    StorageError
+        If the catalog contradicts itself.
+    """
+    while True:
+        generation = reader.repository.generation()
+        try:
+            return look()
+        except (SegmentDamaged, KeyError) as error:
+            if reader.repository.generation() != generation:
+                continue
+            if isinstance(error, SegmentDamaged):
+                raise
+            hint = f"plmsearch verify {reader.path}"
+            raise StorageError("catalog.sqlite", f"it has no segment {error}", hint=hint) from error
 
 
 def as_prepared(record: StoredRecord, source: str, row: int) -> Prepared:

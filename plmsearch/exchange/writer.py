@@ -6,13 +6,15 @@ written by a second thread meanwhile, and the catalog's rows are prepared by the
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 
-from plmsearch.errors import InputError
+from plmsearch.errors import VectorConflict
+from plmsearch.exchange.agreement import SAME_VECTOR, agree, is_near
 from plmsearch.exchange.pages import PreparedPage
 from plmsearch.ingest.prepare import Prepared
 from plmsearch.ingest.report import AddReport, OnDuplicate, Progress, SkippedRow
@@ -41,10 +43,6 @@ _MAX_ROWS = 250_000
 _MAX_BYTES = 512 << 20
 #: Rows scaled at once: float64 in between, so that much more would leave the cache.
 _UNIT_ROWS = 4096
-#: Two vectors of a sequence made by one model in other precisions (bfloat16 and float32) differ by a few
-#: percent of their length; float16 on the way to a file costs 5e-4.
-_SAME_MODEL = 0.1
-_SAME_VECTOR = 1e-3
 
 
 def rows_of_segment(dim: int) -> int:
@@ -115,7 +113,7 @@ class VectorWriter:
         ------
         DuplicateRecordError
             If the policy is ``error`` and an id is taken.
-        InputError
+        VectorConflict
             If a sequence that is stored comes with another vector.
         """
         for page in pages:
@@ -138,7 +136,7 @@ class VectorWriter:
             row = given
             resolution = self._resolve(row, known, vectors, page.vectors[place])
             if resolution.outcome != "skipped":
-                if resolution.outcome == "renamed" and not row.residues:
+                if resolution.record_id != row.record.record_id and not row.residues:
                     row = replace(row, hash_hex=absent_sequence_hash(resolution.record_id))
                     known.update(self._known([row]))
                     vectors.update(self._known_vectors(self._known([row]).values()))
@@ -176,13 +174,18 @@ class VectorWriter:
             return Resolution("skipped", row.record.record_id, reason=row.reason)
         if self._is_first:
             return Resolution("added", row.record.record_id, self._next_key)
-        resolution = self._resolver.resolve(row, self._next_key)
-        if resolution.outcome == "present" and not row.residues:
-            stored = vectors.get(known[row.hash_hex])
-            if stored is not None and not _is_near(vector, stored, _SAME_VECTOR):
-                # Its vector is all that tells such a record from another of the same id.
-                return self._resolver.resolve(replace(row, hash_hex=""), self._next_key)
-        return resolution
+        if not row.residues and not self._is_stored(row, known, vectors, vector):
+            # Its vector is all that tells such a record from another of the same id.
+            row = replace(row, hash_hex=hashlib.sha256(vector.tobytes()).hexdigest())
+        return self._resolver.resolve(row, self._next_key)
+
+    def _is_stored(
+        self, row: Prepared, known: Mapping[str, int], vectors: Mapping[int, Float1D], vector: Float1D
+    ) -> bool:
+        """Tell whether a record without a sequence is there under its id, or was and lost its vector."""
+        sequence_id = known.get(row.hash_hex)
+        stored = None if sequence_id is None else vectors.get(sequence_id)
+        return sequence_id is not None and (stored is None or is_near(vector, stored, SAME_VECTOR))
 
     def _sequence(self, row: Prepared, known: dict[str, int]) -> int:
         """Return the id of a row's sequence, which may be new."""
@@ -201,21 +204,16 @@ class VectorWriter:
         if stored is None:
             vectors[sequence_id] = self._waiting[sequence_id] = vector
             return True
-        is_external = self._space.spec.is_external or not row.residues
-        if not _is_near(vector, stored, _SAME_VECTOR if is_external else _SAME_MODEL):
+        if not agree(self._space.spec, row.residues, vector, stored):
             raise self._another_vector(row)
         return False
 
-    def _another_vector(self, row: Prepared) -> InputError:
+    def _another_vector(self, row: Prepared) -> VectorConflict:
         record, owner = row.record, "a deleted record of this id"
         hint = f"drop what was deleted: plmsearch optimize {self._layout.root}"
         if row.residues:
             owner, hint = "its sequence", "leave the sequences out, and each record keeps its own vector"
-        return InputError(
-            f"record {record.record_id!r} ({record.source}, record {record.row}) has another vector than the "
-            f"one that is stored for {owner}",
-            hint=hint,
-        )
+        return VectorConflict(record.record_id, owner, source=record.source, row=record.row, hint=hint)
 
     def _add_vector(self, sequence_id: int, row: Prepared, facts: VectorRow | None) -> None:
         place = len(self._vector_rows)
@@ -290,9 +288,3 @@ class VectorWriter:
             part = slice(start, start + _UNIT_ROWS)
             unit[part] = unit_vectors(vectors[part], vectors.shape[1])
         return publish_vectors(self._layout, self._layout.derived / file, unit, ids)
-
-
-def _is_near(vector: Float1D, stored: Float1D, tolerance: float) -> bool:
-    """Compare the length of the difference with the length of the vector."""
-    exact = stored.astype(np.float64)
-    return bool(np.linalg.norm(vector - exact) <= tolerance * np.linalg.norm(exact))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,7 @@ RECORDED = (
 ACKNOWLEDGED = "/acknowledged"
 
 _LINE = re.compile(r"^\d+ +(\w+)\((.*)\) += (-?\d+)")
+_RESUMED = re.compile(r"^\d+ +<\.\.\. \w+ resumed>(.*)", re.DOTALL)
 _STRING = re.compile(r'"((?:\\x[0-9a-f]{2})*)"(\.\.\.)?')
 _OPEN_FD = re.compile(r"(\d+|AT_FDCWD)<((?:\\x[0-9a-f]{2})*)>")
 _SECTOR = 512
@@ -90,6 +91,19 @@ def loaded(path: Path) -> Folder:
     return folder
 
 
+def _joined(lines: Iterable[str]) -> Iterator[str]:
+    """Put calls together that strace wrote in two parts, because another thread called meanwhile."""
+    begun: dict[str, str] = {}
+    for line in lines:
+        pid = line.partition(" ")[0]
+        if line.endswith("<unfinished ...>\n"):
+            begun[pid] = line.removesuffix("<unfinished ...>\n")
+        elif match := _RESUMED.match(line):
+            yield begun.pop(pid, "") + match[1]
+        else:
+            yield line
+
+
 class Disk:
     """Replays a recording, call by call.
 
@@ -110,7 +124,7 @@ class Disk:
     def replay(self, log: Path) -> Iterator[str]:
         """Apply one call after the other; yield its name if it can have changed something."""
         with log.open(encoding="ascii") as lines:
-            for line in lines:
+            for line in _joined(lines):
                 match = _LINE.match(line)
                 if match is None or (int(match[3]) < 0 and match[1] != "rmdir"):
                     continue

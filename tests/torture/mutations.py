@@ -23,9 +23,9 @@ PLACES = (
     "sync_directory mark",
     "sync_directory _quarantine:quarantine",
     "sync_directory make_directory",
-    "sync_file _sync_tree",
-    "sync_directory _sync_tree",
-    "sync_directory _made_whole",
+    "sync_file sync_tree",
+    "sync_directory sync_tree",
+    "sync_directory make_whole",
     SQLITE,
 )
 

@@ -17,6 +17,7 @@ from plmsearch.database import open_database
 from plmsearch.embedding.kmer import KmerEmbedder
 from plmsearch.embedding.registry import load_embedder
 from plmsearch.embedding.spec import SpaceRequest
+from plmsearch.exchange.merging import merge
 from plmsearch.ingest import chunks
 from plmsearch.ingest.report import AddOptions
 from plmsearch.repair import repair
@@ -176,6 +177,17 @@ def _restore(root: Path) -> None:
         restore(root / "backup", root / "db")
 
 
+def _two(root: Path) -> None:
+    _add(root, BASE[:7], name="first")
+    _add(root, BASE[4:], name="second")
+
+
+def _merge(root: Path) -> None:
+    if not (root / "db").exists():
+        with open_database(root / "first") as first, open_database(root / "second") as second:
+            merge([first, second], root / "db")
+
+
 def _operations() -> dict[str, Operation]:
     base = applied({}, BASE)
     found = [
@@ -189,6 +201,7 @@ def _operations() -> dict[str, Operation]:
         Operation("repair", _damaged, _repair, [base], damaged_first=True),
         Operation("backup", _base_with_tombstones, _backup, [AFTER_DELETE]),
         Operation("restore", _backup_only, _restore, [base], absent_first=True),
+        Operation("merge", _two, _merge, [base], absent_first=True),
     ]
     if importlib.util.find_spec("plmsearch.optimize"):
         from plmsearch.optimize import optimize
