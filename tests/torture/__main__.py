@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from torture import fulldisk, tracer
+from torture import fulldisk, machine, tracer
 from torture.flips import flip
 from torture.kills import kill_at_random
 from torture.mutations import PLACES
@@ -21,7 +21,9 @@ from torture.workload import OPERATIONS, small_chunks
 _EXAMPLES = 5
 
 #: How many tries of each kind the bounded run makes per operation, or in all.
-_BOUNDED = {"kill": 25, "error": 10, "power": 30, "full": 8, "random": 200, "flips": 150}
+_BOUNDED = {"kill": 25, "error": 10, "power": 30, "full": 8, "random": 200, "flips": 150, "machine": 60}
+#: Operations of a history of the state machine.
+_STEPS = 40
 
 
 def _arguments() -> argparse.Namespace:
@@ -90,6 +92,10 @@ def _flips(given: argparse.Namespace) -> Iterator[Tally]:
     yield from flip(_BOUNDED["flips"] * (10 if given.full else 1), random.Random(given.seed))
 
 
+def _machine(given: argparse.Namespace) -> Iterator[Tally]:
+    yield machine.run(_BOUNDED["machine"] * (10 if given.full else 1), _STEPS, given.seed)
+
+
 #: What each part needs beyond the library: the function says why it is not there, or "".
 _PARTS: dict[str, tuple[Callable[[argparse.Namespace], Iterator[Tally]], Callable[[], str]]] = {
     "kill": (_kill, tracer.why_not),
@@ -99,6 +105,7 @@ _PARTS: dict[str, tuple[Callable[[argparse.Namespace], Iterator[Tally]], Callabl
     "full-disk": (_full_disk, fulldisk.why_not),
     "random": (_random, lambda: ""),
     "flips": (_flips, lambda: ""),
+    "machine": (_machine, lambda: ""),
 }
 
 

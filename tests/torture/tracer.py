@@ -92,7 +92,7 @@ class Runner:
         self._parent.stdin.write(f"{name}\t{int(tells)}\t{root}\n")
         self._parent.stdin.flush()
         pid = int(self._parent.stdout.readline())
-        with _traced(pid, options):
+        with traced(pid, options):
             os.kill(pid, child.GO)
             status = int(self._parent.stdout.readline())
         shared = self._status.read_bytes()
@@ -122,7 +122,7 @@ class Runner:
 
 
 @contextmanager
-def _traced(pid: int, options: tuple[str, ...]) -> Iterator[None]:
+def traced(pid: int, options: tuple[str, ...]) -> Iterator[None]:
     if not options:
         yield
         return

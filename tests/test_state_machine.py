@@ -1,0 +1,16 @@
+"""A few histories of operations, crashes and reopenings, the same each time."""
+
+from __future__ import annotations
+
+from torture.machine import Machine, run
+from torture.workload import ROWS_AT_ONCE
+
+from plmsearch.ingest import chunks
+
+
+def test_whatever_is_done_in_whatever_order_the_database_holds_what_a_dictionary_does(monkeypatch):
+    monkeypatch.setattr(chunks, "_MAX_ROWS", ROWS_AT_ONCE)
+    tally = run(9, 14, None)
+    assert not tally.failed, tally.examples
+    assert tally.tried >= 9
+    assert sum(n for name, n in Machine.done.items() if name.startswith("crash")) >= 5
