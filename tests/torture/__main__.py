@@ -13,8 +13,8 @@ from torture import fulldisk, machine, tracer
 from torture.flips import flip
 from torture.kills import kill_at_random
 from torture.mutations import PLACES
-from torture.oracle import Tally, table
-from torture.powercut import cut_at_the_end, cut_power
+from torture.oracle import Problem, Tally, table
+from torture.powercut import cut_power, is_noticed
 from torture.syscalls import EIO, ENOSPC, KILL, disturb
 from torture.workload import OPERATIONS, small_chunks
 
@@ -60,22 +60,12 @@ def _power(given: argparse.Namespace) -> Iterator[Tally]:
 def _mutations(given: argparse.Namespace) -> Iterator[Tally]:
     """A sync left out counts as survived where the power cut after it is noticed."""
     tally = Tally("power cuts notice a sync left out")
-    for place in PLACES:
-        with tracer.runner(place) as one:
-            seen = any(_noticed(one, name, given) for name in ("create", "repair", "backup", "restore"))
-        tally.tried += 1
-        tally.survived += seen
-        if not seen:
-            tally.examples.append(f"{place} can be left out unnoticed")
+    with tracer.runner() as one:
+        for place, operation in PLACES.items():
+            with one.without(place):
+                seen = is_noticed(one, operation)
+            tally.add(place, [] if seen else [Problem("other", "can be left out unnoticed")])
     yield tally
-
-
-def _noticed(one: tracer.Runner, name: str, given: argparse.Namespace) -> bool:
-    # Most show at the end, which is soon looked at.
-    if cut_at_the_end(one, name):
-        return True
-    rng = random.Random(given.seed)
-    return name == "create" and cut_power(one, name, None, rng, left=("nothing",), until=1).failed
 
 
 def _full_disk(given: argparse.Namespace) -> Iterator[Tally]:
