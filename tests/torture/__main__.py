@@ -6,22 +6,27 @@ import argparse
 import random
 import secrets
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+from plmsearch.database import open_database
 from torture import fulldisk, machine, tracer
+from torture.backups import back_up_beside_a_writer
 from torture.flips import flip
 from torture.kills import kill_at_random
 from torture.mutations import PLACES
 from torture.oracle import Problem, Tally, table
 from torture.powercut import cut_power, is_noticed
 from torture.syscalls import EIO, ENOSPC, KILL, disturb
-from torture.workload import OPERATIONS, small_chunks
+from torture.workload import OPERATIONS, peptide, small_chunks
 
 _EXAMPLES = 5
 
 #: How many tries of each kind the bounded run makes per operation, or in all.
-_BOUNDED = {"kill": 25, "error": 10, "power": 30, "full": 8, "random": 200, "flips": 150, "machine": 60}
+_BOUNDED = {"kill": 25, "error": 10, "power": 30, "full": 8, "random": 200, "flips": 150, "machine": 60,
+            "backups": 20}  # fmt: skip
 #: Operations of a history of the state machine.
 _STEPS = 40
 
@@ -86,6 +91,14 @@ def _machine(given: argparse.Namespace) -> Iterator[Tally]:
     yield machine.run(_BOUNDED["machine"] * (10 if given.full else 1), _STEPS, given.seed)
 
 
+def _backups(given: argparse.Namespace) -> Iterator[Tally]:
+    with tempfile.TemporaryDirectory(prefix="torture-backups-") as folder:
+        path = Path(folder) / "db"
+        with open_database(path, create=True) as db:
+            db.add([("first", peptide(random.Random(given.seed)))], model="kmer")
+        yield back_up_beside_a_writer(path, Path(folder), _BOUNDED["backups"] * (10 if given.full else 1))
+
+
 #: What each part needs beyond the library: the function says why it is not there, or "".
 _PARTS: dict[str, tuple[Callable[[argparse.Namespace], Iterator[Tally]], Callable[[], str]]] = {
     "kill": (_kill, tracer.why_not),
@@ -96,6 +109,7 @@ _PARTS: dict[str, tuple[Callable[[argparse.Namespace], Iterator[Tally]], Callabl
     "random": (_random, lambda: ""),
     "flips": (_flips, lambda: ""),
     "machine": (_machine, lambda: ""),
+    "backups": (_backups, lambda: ""),
 }
 
 
