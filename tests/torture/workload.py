@@ -20,6 +20,7 @@ from plmsearch.backup import backup, restore
 from plmsearch.database import open_database
 from plmsearch.embedding import fetch
 from plmsearch.embedding.base import Embedder
+from plmsearch.embedding.download import written
 from plmsearch.embedding.registry import load_embedder
 from plmsearch.embedding.spec import SpaceRequest
 from plmsearch.errors import SchemaOutdatedError
@@ -307,9 +308,10 @@ def _fetch(root: Path) -> None:
     final = root / "model.pt"
     if not final.exists():
         with fetch._locked_part(final) as part:
-            part.truncate(0)
-            part.write(WRITTEN)
-            part.flush()
+            with written(final):
+                part.truncate(0)
+                part.write(WRITTEN)
+                part.flush()
             fetch._finish(part, final, SHA256)
 
 
