@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from torture.flips import Worker
+from torture.flips import example
 from torture.mutations import UNCHECKED
 from torture.oracle import Problem, Tally
 from torture.syscalls import judge, prepared
@@ -61,29 +61,25 @@ def fill(runner: Runner, name: str, n: int, rng: random.Random) -> Tally:
     """Do an operation with `n` amounts of room, from none to more than enough, checked first or not."""
     operation = OPERATIONS[name]
     tally = Tally(f"full disk in {name}")
-    reader = Worker()
-    try:
-        with prepared(operation) as template, mounted() as folder:
-            is_readable = not (operation.absent_first or operation.damaged_first or operation.is_upgrade)
-            needed = _needed(runner, name, template, folder)
-            amounts = sorted({0, *(rng.randrange(0, needed + 1, _PAGE_BYTES) for _ in range(n))})
-            for number, n_bytes in enumerate(amounts):
-                root = _copied(template, folder)
-                leave(folder, n_bytes)
-                with runner.without(UNCHECKED if number % 2 else ""):
-                    outcome = runner.run(name, root)
-                problems = []
-                if is_readable:
-                    # Not compared: the operation may have committed some of its work.
-                    left = shutil.disk_usage(folder).free
-                    found = reader.ask(root / "db")
-                    refused = isinstance(found, str) and found.startswith("StorageError")
-                    if not isinstance(found, list) and not (refused and left < _READER_BYTES):
-                        problems.append(Problem("did not open", f"on the full disk: {found}"))
-                leave(folder, None)
-                tally.add(f"{n_bytes} bytes left in {name}", [*problems, *judge(operation, root, outcome)])
-    finally:
-        reader.close()
+    with prepared(operation) as template, mounted() as folder:
+        is_readable = not (operation.absent_first or operation.damaged_first or operation.is_upgrade)
+        needed = _needed(runner, name, template, folder)
+        amounts = sorted({0, *(rng.randrange(0, needed + 1, _PAGE_BYTES) for _ in range(n))})
+        for number, n_bytes in enumerate(amounts):
+            root = _copied(template, folder)
+            leave(folder, n_bytes)
+            with runner.without(UNCHECKED if number % 2 else ""):
+                outcome = runner.run(name, root)
+            problems = []
+            if is_readable:
+                # Not compared: the operation may have committed some of its work.
+                left = shutil.disk_usage(folder).free
+                found = example().ask(root / "db")
+                refused = isinstance(found, str) and found.startswith("StorageError")
+                if not isinstance(found, list) and not (refused and left < _READER_BYTES):
+                    problems.append(Problem("did not open", f"on the full disk: {found}"))
+            leave(folder, None)
+            tally.add(f"{n_bytes} bytes left in {name}", [*problems, *judge(operation, root, outcome)])
     return tally
 
 
