@@ -242,6 +242,9 @@ def _backup_only(root: Path) -> None:
 def _restore(root: Path) -> None:
     if not (root / "db").exists():
         restore(root / "backup", root / "db")
+    else:  # what a power cut took of derived/ is made again by the next writer
+        with open_database(root / "db") as db:
+            db.delete([])
 
 
 def _two(root: Path) -> None:
