@@ -166,3 +166,23 @@ def test_distinct_values_are_counted_and_never_overestimated(n, times):
         count.add(hashlib.sha256(f"{value}".encode()).hexdigest())
     assert 0.7 * n <= count.at_least <= n
     assert n >= 1024 or count.at_least == n
+
+
+def test_records_of_one_sequence_need_room_for_one_vector(tmp_path, free):
+    residues = records(1)[0][1]
+    make_db(tmp_path / "db", [(f"copy{n}", residues) for n in range(200)])
+    with open_database(tmp_path / "db") as db:
+        export(db, tmp_path / "out.parquet")
+    free(5 * VECTOR)
+    with open_database(tmp_path / "made", create=True) as db:
+        assert import_vectors(db, open_vectors(tmp_path / "out.parquet")).n_added == 200
+    table = write_table(tmp_path / "rows.tsv", [f"copy{n}\t{residues}" for n in range(200)])
+    with open_database(tmp_path / "also made", create=True) as db:
+        np.save(tmp_path / "same.npy", np.ones((200, 512), dtype=np.float32))
+        given = open_vectors(tmp_path / "same.npy", records=table)
+        assert import_vectors(db, given).n_added == 200
+
+
+def write_table(path, rows):
+    path.write_text("\n".join(["id\tsequence", *rows]) + "\n")
+    return path
