@@ -239,12 +239,17 @@ def _backup_only(root: Path) -> None:
     shutil.rmtree(root / "db")
 
 
+def _write_nothing(root: Path) -> None:
+    """Be the next writer, which makes again what a power cut took of ``derived/``."""
+    with open_database(root / "db") as db:
+        db.delete([])
+
+
 def _restore(root: Path) -> None:
     if not (root / "db").exists():
         restore(root / "backup", root / "db")
-    else:  # what a power cut took of derived/ is made again by the next writer
-        with open_database(root / "db") as db:
-            db.delete([])
+    else:
+        _write_nothing(root)
 
 
 def _two(root: Path) -> None:
@@ -256,6 +261,8 @@ def _merge(root: Path) -> None:
     if not (root / "db").exists():
         with open_database(root / "first") as first, open_database(root / "second") as second:
             merge([first, second], root / "db")
+    else:
+        _write_nothing(root)
 
 
 def _golden(root: Path) -> None:
