@@ -36,7 +36,7 @@ docs: $(STAMP)  ## write docs/cli.md and the model tables anew
 bench: $(STAMP)  ## run the benchmarks in bench/
 	@scripts/bench $(ARGS)
 
-torture: $(STAMP)  ## put faults to databases: a sample, about ten minutes
+torture: $(STAMP)  ## put faults to databases: a sample, about twenty minutes
 	@scripts/torture $(ARGS)
 
 torture-full: $(STAMP)  ## put a fault to every system call: an hour or more

@@ -20,6 +20,7 @@ from plmsearch.store.directory import Layout, is_database, storage_errors
 from plmsearch.store.seal import check_seal, seal
 from plmsearch.store.segments import open_segment
 from plmsearch.store.session import open_reader, open_writer
+from plmsearch.store.space_left import bytes_of_files, require_space
 from plmsearch.store.upkeep import refresh_files
 from plmsearch.store.whole import make_whole, sync_tree
 
@@ -46,13 +47,17 @@ def backup(reader: Reader, target: Path) -> int:
     Raises
     ------
     StorageError
-        If the target exists, or the operating system refuses a step; nothing is left under its name.
+        If the target exists, the operating system refuses a step, or there is not enough space
+        (`NotEnoughSpace`); nothing is left under its name.
     CatalogDamaged
         If the catalog is not what was written.
     SegmentDamaged
         If a vector file is not what was written: repair the database first.
     """
-    reader.connect()
+    segments = [s for space in reader.spaces() for s in reader.repository.segments(space.space_id)]
+    with storage_errors(reader.path):
+        n_bytes = bytes_of_files(segments) + Layout(reader.path).catalog.stat().st_size
+    require_space(target, n_bytes, "the backup")
     return make_whole(target, lambda work: _copy_database(reader.path, work))
 
 
@@ -76,10 +81,20 @@ def restore(source: Path, target: Path) -> int:
     InputNotFoundError, FileFormatError
         If the source is no backup, or a file is missing or not what was written.
     StorageError
-        If the target exists, or the operating system refuses a step.
+        If the target exists, the operating system refuses a step, or there is not enough space
+        (`NotEnoughSpace`).
     """
+    require_space(target, _restored_bytes(source), "the restored database")
     check_manifest(source)
     return make_whole(target, lambda work: _copy_back(source, work))
+
+
+def _restored_bytes(source: Path) -> int:
+    """Return the size of a backup's files; of vector files twice, for their copies of unit length."""
+    with storage_errors(source):
+        segments = sum(p.stat().st_size for p in Layout(source).segments.glob("*.vec"))
+        catalog = Layout(source).catalog
+        return 2 * segments + (catalog.stat().st_size if catalog.exists() else 0)
 
 
 def check_manifest(source: Path) -> None:

@@ -36,6 +36,7 @@ from plmsearch.store.lock import DEFAULT_LOCK_TIMEOUT_S
 from plmsearch.store.repository import Repository
 from plmsearch.store.rows import StoredRecord, StoredSpace
 from plmsearch.store.session import open_writer
+from plmsearch.store.space_left import bytes_of_vectors, require_space
 from plmsearch.store.upkeep import refresh_files
 
 __all__ = ["Database", "Record", "open_database"]
@@ -156,6 +157,8 @@ class Database(Reader):
         ------
         InputError
             If a record cannot be used and the policy is to stop. Nothing was added then.
+        NotEnoughSpace
+            If the vectors of the new sequences do not fit on the disk. Nothing was computed then.
         """
         rows = RecordList([_as_record(r) for r in records])
         return self.add_inputs(
@@ -197,6 +200,7 @@ class Database(Reader):
         if seen.n_rows == 0:
             return AddReport()
         new = self._spaces_to_make(asked, wishes, seen)
+        self._require_space(self._least_missing(new, wishes, seen), "the new embeddings")
         if new is not None and new.choice:
             show.say(f"model {new.choice}")
         with self.writing(show) as repository:
@@ -253,6 +257,9 @@ class Database(Reader):
         asked = SpaceRequest(model, request.layers, request.pooling)
         embedder, specs = load_specs(asked, long, self.model_options)
         self._embedders[embedder.card.model_id, embedder.weights_digest] = embedder
+        stored = {s.spec.name: s.space_id for s in self.spaces()}
+        missing = [(self.repository.n_without_vector(stored.get(s.name, -1)), s.dim) for s in specs]
+        self._require_space(missing, "the new embeddings")
         with self.writing(show) as repository:
             spaces = [self._space_to_fill(repository, spec) for spec in specs]
             writer = ChunkWriter(
@@ -368,6 +375,17 @@ class Database(Reader):
         if options.long == "error":
             seen.refuse_long(min(s.max_residues for s in specs))
         return new
+
+    def _least_missing(self, new: NewSpaces | None, options: AddOptions, seen: Scan) -> list[tuple[int, int]]:
+        """Count the vectors that inputs will add at least, with the dim of each space."""
+        if "skip" in {options.on_duplicate, options.long}:
+            return []
+        if new is not None:
+            return [(seen.least_sequences, spec.dim) for spec in new.specs]
+        return [(seen.least_sequences - s.n_vectors, s.spec.dim) for s in self.spaces()]
+
+    def _require_space(self, missing: Sequence[tuple[int, int]], task: str) -> None:
+        require_space(self.path, sum(bytes_of_vectors(n, dim) for n, dim in missing), task)
 
     @contextmanager
     def writing(self, progress: Progress) -> Iterator[Repository]:

@@ -39,6 +39,7 @@
         ├── SegmentDamaged
         ├── CatalogDamaged
         ├── StorageError                    the operating system refused a read or write
+        │   └── NotEnoughSpace              known before anything was written
         └── RecordNotFound (LookupError)
 
 A message says what, where, and what to do. The same facts are fields of the exception, so no
@@ -72,6 +73,7 @@ __all__ = [
     "MixedInputError",
     "ModelUnavailableError",
     "NotADatabase",
+    "NotEnoughSpace",
     "NucleotideSequenceError",
     "ParameterError",
     "PlmsearchError",
@@ -522,6 +524,30 @@ class StorageError(StoreError):
     def __init__(self, path: str | Path, reason: str, *, hint: str = "") -> None:
         self.path, self.reason = str(path), reason
         super().__init__(f"{self.path!r}: {reason}", hint=hint)
+
+
+class NotEnoughSpace(StorageError):
+    """What is to be written does not fit on the disk; nothing was written.
+
+    Parameters
+    ----------
+    path : str or Path
+        Where it was to be written.
+    task : str
+        What needs the room.
+    needed_bytes : int
+        At least so much.
+    free_bytes : int
+        What the file system has left for this user.
+    """
+
+    def __init__(self, path: str | Path, task: str, needed_bytes: int, free_bytes: int) -> None:
+        self.task, self.needed_bytes, self.free_bytes = task, needed_bytes, free_bytes
+        super().__init__(
+            path,
+            f"{task} needs at least {needed_bytes / 1e6:,.1f} MB, {free_bytes / 1e6:,.1f} MB are free",
+            hint="free some space, or use another disk",
+        )
 
 
 class RecordNotFound(StoreError, LookupError):

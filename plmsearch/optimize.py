@@ -22,6 +22,7 @@ from plmsearch.store.repository import Repository
 from plmsearch.store.rows import NewSegment, StoredSegment, StoredSpace
 from plmsearch.store.segments import open_segment
 from plmsearch.store.session import open_writer
+from plmsearch.store.space_left import bytes_of_vectors, require_space
 from plmsearch.store.upkeep import refresh_files
 from plmsearch.store.vector_files import publish_vectors
 from plmsearch.types import Bool1D, Int1D
@@ -77,7 +78,8 @@ def optimize(
     SegmentDamaged
         If a vector file that has to be rewritten is not what was written; repair it first.
     StorageError
-        If the operating system refuses a step. Nothing is lost then.
+        If the operating system refuses a step, or there is no room for a joined file beside those it
+        is made of (`NotEnoughSpace`). Nothing is lost then.
     """
     report, show = OptimizeReport(n_bytes_before=_size(database.path)), progress or Progress()
     layout = Layout(database.path)
@@ -90,7 +92,11 @@ def optimize(
             for space in repository.spaces():
                 before = repository.segments(space.space_id)
                 report.n_segments_before += len(before)
-                for old in _groups(before, space, dead, layout):
+                groups = list(_groups(before, space, dead, layout))
+                n_rows = max((sum(s.n_vectors for s in group) for group in groups), default=0)
+                n_bytes = bytes_of_vectors(n_rows - len(dead), space.spec.dim)
+                require_space(database.path, n_bytes, "the joined vector file")
+                for old in groups:
                     show.say(f"{space.spec.name}: joining {len(old)} vector files")
                     _exchange(repository, layout, space, old, dead)
                 report.n_segments_after += len(repository.segments(space.space_id))

@@ -25,6 +25,7 @@ from plmsearch.store.seal import break_seal, seal
 from plmsearch.store.segments import check_file, open_segment
 from plmsearch.store.session import open_writer
 from plmsearch.store.upkeep import refresh_files
+from plmsearch.store.whole import link_or_copy
 
 __all__ = ["Quarantined", "RepairReport", "accept_catalog", "repair"]
 
@@ -156,17 +157,23 @@ def _damage(path: Path, segment: StoredSegment) -> str:
 def _quarantine(
     repository: Repository, path: Path, space: StoredSpace, segment: StoredSegment, reason: str
 ) -> Quarantined:
-    """Move a file away, then forget it: in this order a crash leaves a missing file, which is found."""
+    """Give a file a name in ``quarantine/``, forget it, and take its old name away.
+
+    In this order it has a durable name at any time: after a crash in between it has both, and the next
+    writer removes the old one.
+    """
     layout = Layout(path)
-    folder = layout.quarantine
+    source, kept = layout.segments / segment.file, layout.quarantine / segment.file
     with storage_errors(path):
-        folder.mkdir(exist_ok=True)
+        layout.quarantine.mkdir(exist_ok=True)
         sync_directory(path)
-        source = layout.segments / segment.file
         if source.exists():
-            source.rename(folder / segment.file)
-            sync_directory(folder)
+            kept.unlink(missing_ok=True)
+            link_or_copy(source, kept)
+            sync_directory(layout.quarantine)
     record_ids = repository.drop_segment(segment.segment_id)
+    with storage_errors(path):
+        source.unlink(missing_ok=True)
     return Quarantined(f"quarantine/{segment.file}", reason, record_ids, space.spec.is_external)
 
 

@@ -6,18 +6,19 @@ segments never change, so it takes little room; removing it does not touch the d
 
 from __future__ import annotations
 
-import os
+import filecmp
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from plmsearch.errors import StorageError
 from plmsearch.store.connection import copy_catalog, open_catalog
-from plmsearch.store.directory import Layout, read_format, storage_errors, sync_directory, sync_file
+from plmsearch.store.directory import Layout, read_format, storage_errors
 from plmsearch.store.lock import DEFAULT_LOCK_TIMEOUT_S, writer_lock
 from plmsearch.store.repository import Repository
 from plmsearch.store.schema import HEAD, check_schema, create_schema, schema_version
 from plmsearch.store.seal import sealing
+from plmsearch.store.whole import link_or_copy, make_whole, sync_tree
 
 __all__ = ["UpgradeReport", "upgrade"]
 
@@ -62,6 +63,7 @@ def upgrade(path: Path, *, lock_timeout_s: float = DEFAULT_LOCK_TIMEOUT_S) -> Up
     layout = Layout(path)
     read_format(layout)
     with writer_lock(path, timeout_s=lock_timeout_s), sealing(layout):
+        layout.make()
         repository = Repository(open_catalog(layout.catalog, writable=True))
         try:
             with repository.begin() as connection:
@@ -82,31 +84,39 @@ def upgrade(path: Path, *, lock_timeout_s: float = DEFAULT_LOCK_TIMEOUT_S) -> Up
 def _copy(layout: Layout, version: str) -> Path:
     """Copy a database of any schema: its catalog, its marker and every segment."""
     target = Layout(layout.root.with_name(f"{layout.root.name}.schema-{version}"))
-    if target.root.exists():
+    if not target.root.exists():
+        make_whole(target.root, lambda work: _copy_into(layout, Layout(work)))
+    elif not _is_copy(layout, target):
         raise StorageError(
             target.root, "the copy of an earlier upgrade is there", hint="move it away, then upgrade again"
         )
-    with storage_errors(target.root):
-        try:
-            target.make()
-            copy_catalog(layout.catalog, target.catalog)
-            sync_file(target.catalog)
-            for source in sorted(layout.segments.iterdir()):
-                _link(source, target.segments / source.name)
-            shutil.copyfile(layout.marker, target.marker)
-            sync_file(target.marker)
-            for folder in (target.segments, target.root, target.root.parent):
-                sync_directory(folder)
-        except BaseException:
-            shutil.rmtree(target.root, ignore_errors=True)
-            raise
     return target.root
 
 
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        # Not every file system has hard links.
-        shutil.copyfile(source, target)
-        sync_file(target)
+def _copy_into(layout: Layout, target: Layout) -> None:
+    target.make()
+    copy_catalog(layout.catalog, target.catalog)
+    for source in sorted(layout.segments.iterdir()):
+        link_or_copy(source, target.segments / source.name)
+    shutil.copyfile(layout.marker, target.marker)
+    sync_tree(target.root)
+
+
+def _is_copy(layout: Layout, target: Layout) -> bool:
+    """Tell whether an upgrade that was interrupted after copying left this copy."""
+    if not (target.catalog.is_file() and target.marker.is_file() and target.segments.is_dir()):
+        return False
+    again = layout.tmp / layout.catalog.name
+    with storage_errors(layout.root):
+        again.unlink(missing_ok=True)
+        copy_catalog(layout.catalog, again)
+        try:
+            same = filecmp.cmp(again, target.catalog, shallow=False)
+        finally:
+            again.unlink()
+        files, copied = _names(layout.segments), _names(target.segments)
+        return same and files == copied and filecmp.cmp(layout.marker, target.marker, shallow=False)
+
+
+def _names(folder: Path) -> list[tuple[str, int]]:
+    return sorted((p.name, p.stat().st_size) for p in folder.iterdir())

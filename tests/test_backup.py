@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from support import cli, contents, make_db, records
+from torture.backups import back_up_beside_a_writer
 
 from plmsearch.backup import MANIFEST, backup, restore
 from plmsearch.database import open_database
@@ -18,18 +17,6 @@ from plmsearch.store.directory import Layout
 from plmsearch.verify import verify
 
 RECORDS = records(40)
-
-WRITER = """
-import sys
-sys.path.insert(0, sys.argv[2])
-from support import records
-from plmsearch.database import open_database
-rows = records(4000, seed=5)
-with open_database(sys.argv[1]) as db:
-    for start in range(0, len(rows), 20):
-        db.add([(f"w{n}", s) for n, (_, s) in enumerate(rows[start : start + 20], start)])
-        print(start, flush=True)
-"""
 
 
 @pytest.fixture
@@ -121,26 +108,8 @@ def test_nothing_that_exists_is_written_over(path, tmp_path):
 
 
 def test_a_backup_made_while_another_process_writes_is_one_committed_state(path, tmp_path):
-    writer = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(path), str(Path(__file__).parent)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert writer.stdout is not None
-        for n in range(4):
-            writer.stdout.readline()
-            copy(path, tmp_path / f"backup{n}")
-            restore(tmp_path / f"backup{n}", tmp_path / f"again{n}")
-            with open_database(tmp_path / f"again{n}") as db:
-                assert verify(db, full=True) == []
-                written = sorted(
-                    int(r.record_id[1:]) for r in db.repository.all_records() if r.record_id[0] == "w"
-                )
-            assert written == list(range(len(written)))
-    finally:
-        writer.kill()
-        writer.communicate()
+    tally = back_up_beside_a_writer(path, tmp_path, 4)
+    assert (tally.tried, tally.survived) == (4, 4), tally.examples
 
 
 def test_the_commands_say_what_was_copied(path, tmp_path):

@@ -115,11 +115,16 @@ EXAMPLES: dict[str, tuple[tuple[object, ...], dict[str, object], list[str]]] = {
     ),
     "SegmentDamaged": (("7.vec", "bad checksum"), {}, ["'7.vec'", "bad checksum", "backup"]),
     "StorageError": (("lib.db", "disk full"), {"hint": "make room"}, ["'lib.db'", "disk full", "make room"]),
+    "NotEnoughSpace": (
+        ("db", "the import", 2_500_000_000, 1_000_000),
+        {},
+        ["'db'", "the import", "2,500.0 MB", "1.0 MB are free", "another disk"],
+    ),
     "RecordNotFound": ((["P1"], {"P1": "P11"}), {}, ["'P1'", "'P11'"]),
 }
 
 # Fields that take part in the message in another form than they are kept.
-SHOWN_OTHERWISE = {"size_bytes", "waited_s"}
+SHOWN_OTHERWISE = {"size_bytes", "waited_s", "needed_bytes", "free_bytes"}
 
 
 def make(name: str) -> PlmsearchError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from support import cli, contents
+from torture.next_schema import NEXT, write_migrations
 
 from plmsearch import upgrade as module
 from plmsearch.database import open_database
@@ -22,16 +24,6 @@ from plmsearch.verify import verify
 
 DATA = Path(__file__).parent / "data"
 GOLDEN = sorted((DATA / "golden").iterdir())
-
-NEXT_MIGRATION = """
-import sqlalchemy as sa
-from alembic import op
-revision = "9999"
-down_revision = {head!r}
-def upgrade():
-    op.add_column("runs", sa.Column("note", sa.Text))
-    {more}
-"""
 
 
 def maker():
@@ -54,12 +46,10 @@ def next_version(tmp_path, monkeypatch):
     """Make this plmsearch one whose schema has one revision more."""
 
     def install(more: str = "pass") -> None:
-        folder = tmp_path / "migrations"
-        shutil.copytree(schema.migrations_directory(), folder)
-        (folder / "versions" / "9999_next.py").write_text(NEXT_MIGRATION.format(head=schema.HEAD, more=more))
+        folder = write_migrations(tmp_path / "migrations", more)
         monkeypatch.setattr(schema, "migrations_directory", lambda: folder)
         for place in (schema, module):
-            monkeypatch.setattr(place, "HEAD", "9999")
+            monkeypatch.setattr(place, "HEAD", NEXT)
 
     return install
 
@@ -124,6 +114,19 @@ def test_a_second_upgrade_has_nothing_to_do_and_an_earlier_copy_is_not_written_o
     next_version()
     with pytest.raises(StorageError, match="copy of an earlier upgrade"):
         upgrade(path)
+
+
+def test_an_upgrade_that_was_interrupted_goes_on_with_the_copy_it_had_made(path, next_version, monkeypatch):
+    before = contents(path)
+    next_version()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "create_schema", lambda _: os.close(-1))
+        with pytest.raises(OSError, match="Bad file"):
+            upgrade(path)
+    copy = path.with_name("db.schema-0001")
+    inode = copy.stat().st_ino
+    assert upgrade(path).copy == copy
+    assert (copy.stat().st_ino, contents(path)) == (inode, before)
 
 
 def test_segments_are_shared_with_the_copy(path, next_version):

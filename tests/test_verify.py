@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 
 import numpy as np
@@ -17,6 +18,7 @@ from plmsearch.repair import repair
 from plmsearch.store import audit
 from plmsearch.store import tables as t
 from plmsearch.store.directory import Layout
+from plmsearch.store.repository import Repository
 from plmsearch.store.session import open_writer
 from plmsearch.verify import verify
 
@@ -186,3 +188,29 @@ def test_the_command_prints_findings_and_says_by_its_exit_code_whether_all_is_we
     severity, where, problem, remedy = result.out.splitlines()[0].split("\t")
     assert (severity, where, problem) == ("damage", f"segments/{first.name}", "it is missing")
     assert remedy == f"plmsearch repair {path}"
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_damaged_file_has_a_name_at_any_moment_of_a_repair(path, monkeypatch, has_links):
+    """Stopped before the catalog forgets it, and repeated; also where there are no hard links."""
+
+    def refuse(*_):
+        raise OSError(1, "Operation not permitted")
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", refuse)
+    segment, n_held = first_segment(path), len(held_by_first_segment(path))
+    content = bytearray(segment.read_bytes())
+    content[200] ^= 1
+    segment.write_bytes(content)
+    kept = Layout(path).quarantine / segment.name
+    with monkeypatch.context() as patch:
+        patch.setattr(Repository, "drop_segment", refuse)
+        with open_database(path) as db, pytest.raises(OSError, match="not permitted"):
+            repair(db)
+    assert segment.read_bytes() == kept.read_bytes() == content
+    with open_database(path) as db:
+        assert repair(db).n_embedded == n_held
+    assert not segment.exists()
+    assert kept.read_bytes() == content
+    assert findings(path, full=True) == []

@@ -235,7 +235,10 @@ def _finish(part: IO[bytes], final: Path, expected: str) -> None:
         raise
     with written(final):
         temporary = path.with_name(f"{path.name}.sha256")
-        temporary.write_text(f"{found}  {final.name}\n", "ascii")
+        with temporary.open("w", encoding="ascii") as record:
+            record.write(f"{found}  {final.name}\n")
+            record.flush()
+            os.fsync(record.fileno())
         temporary.replace(_record(final))
         path.replace(final)
         _sync_directory(final.parent)

@@ -21,6 +21,7 @@ from plmsearch.formats.vector_parquet import write_vector_parquet
 from plmsearch.metadata import typed
 from plmsearch.reader import Reader
 from plmsearch.store.rows import StoredRecord, StoredSpace
+from plmsearch.store.space_left import require_space
 
 __all__ = ["EXPORT_SUFFIXES", "export"]
 
@@ -59,7 +60,8 @@ def export(reader: Reader, target: str | Path, *, space: str | None = None, wher
     MissingDependencyError
         If HDF5 is asked for and h5py is not installed.
     StorageError
-        If the file cannot be written, or records were deleted meanwhile; no half file is left.
+        If the file cannot be written, is too large for the disk (`NotEnoughSpace`), or records were
+        deleted meanwhile; no half file is left.
     """
     suffix = Path(target).suffix.lower()
     if suffix not in EXPORT_SUFFIXES:
@@ -74,7 +76,15 @@ def export(reader: Reader, target: str | Path, *, space: str | None = None, wher
         ".npz": _write_npz,
         ".h5": _write_hdf5,
     }[suffix]
-    return write(reader, reader.space(space), target, condition)
+    chosen = reader.space(space)
+    if suffix != ".parquet" and not _is_stream(target):  # its pages are compressed
+        n_bytes = reader.repository.n_records_with_vector(chosen.space_id, condition) * chosen.spec.dim * 4
+        require_space(Path(target), n_bytes, "the file")
+    return write(reader, chosen, target, condition)
+
+
+def _is_stream(target: str | Path) -> bool:
+    return Path(target).exists() and not Path(target).is_file()
 
 
 # --- Tables --------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from plmsearch.errors import (
     ParameterError,
 )
 from plmsearch.exchange.pages import PreparedPage
+from plmsearch.exchange.room import require_room
 from plmsearch.exchange.writer import VectorWriter, rows_of_segment
 from plmsearch.formats.vectors import VectorFile, VectorPage
 from plmsearch.ingest.prepare import Prepared, prepare
@@ -137,6 +138,7 @@ def import_vectors(
     spec = _declared(database, file, wishes, spaces)
     _refuse_others(spec, spaces, database.path)
     known = database.repository.metadata_columns() if database.exists else {}
+    require_room(database, file)
     types = _checked(file, spec, TypeInference(known))
     with database.writing(show) as repository:
         if not repository.spaces():

@@ -33,6 +33,9 @@ _SPEC = "plmsearch.spec"
 _PART_BYTES = 64 << 20
 
 
+_CAUTION = 0.9
+
+
 @dataclass(frozen=True, slots=True)
 class ParquetVectors:
     """A Parquet file whose schema has been read."""
@@ -70,6 +73,19 @@ class ParquetVectors:
             raise FileFormatError(
                 str(self.path), f"is damaged: {n_seen} of its {self.n_rows} rows can be read"
             )
+
+    def least_sequences(self) -> int:
+        """Return a number that is hardly ever more than that of the distinct sequences.
+
+        Without a column of sequences each row has one of its own. The estimate is within a few percent.
+        """
+        import polars as pl
+
+        if self.seq_column is None:
+            return self.n_rows
+        with _translated(self.path):
+            column = pl.scan_parquet(self.path, glob=False).select(pl.col(self.seq_column).approx_n_unique())
+            return int(_CAUTION * column.collect().item())
 
     def _page(self, batch: pl.DataFrame, start: int) -> VectorPage:
         ids = checked_ids(str(self.path), batch[self.id_column].to_list())

@@ -17,6 +17,7 @@ import numpy as np
 
 from plmsearch.embedding.choose import Reservoir
 from plmsearch.errors import DuplicateRecordError, SequenceTooLongError
+from plmsearch.ingest.distinct import DistinctCount
 from plmsearch.ingest.prepare import Prepared, prepare
 from plmsearch.ingest.report import AddOptions
 from plmsearch.metadata import TypeInference, metadata_json
@@ -87,12 +88,15 @@ class Scan:
         Residues of a uniform sample, for choosing a model.
     longest : Prepared or None
         The row with the longest sequence.
+    least_sequences : int
+        The inputs hold hardly ever fewer distinct sequences.
     """
 
     n_rows: int
     types: TypeInference
     sample: list[str]
     longest: Prepared | None
+    least_sequences: int
 
     def refuse_long(self, max_residues: int) -> None:
         """Stop if a sequence is longer than the model reads.
@@ -136,7 +140,7 @@ def scan(
         If a row cannot be used and the policy is to stop.
     """
     types = TypeInference(known_types)
-    sample = Reservoir()
+    sample, distinct = Reservoir(), DistinctCount()
     longest: Prepared | None = None
     n_rows = 0
     ids = _Ids() if options.on_duplicate == "error" else None
@@ -147,6 +151,7 @@ def scan(
             for prepared in good:
                 types.observe(prepared.metadata.items())
                 sample.add(prepared.residues)
+                distinct.add(prepared.hash_hex)
                 if longest is None or len(prepared.residues) > len(longest.residues):
                     longest = prepared
             if ids is not None:
@@ -154,7 +159,7 @@ def scan(
                 ids.extend(good)
     if ids is not None:
         _refuse_repeated(ids, inputs, options)
-    return Scan(n_rows, types, list(sample.sample), longest)
+    return Scan(n_rows, types, list(sample.sample), longest, distinct.at_least)
 
 
 def _refuse_taken(

@@ -110,6 +110,7 @@ def copy_catalog(source: Path, target: Path) -> None:
             closing(module.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S)) as reading,
             closing(module.connect(os.fspath(target))) as writing,
         ):
+            writing.execute("PRAGMA synchronous=OFF")
             reading.backup(writing)
     except module.Error as exc:
         raise StorageError(source, str(exc)) from exc

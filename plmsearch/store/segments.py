@@ -235,8 +235,7 @@ def open_segment(path: Path, stamp: FileStamp, *, full: bool = False) -> Segment
     digest = hashlib.sha256(header.pack() + footer[:-_DIGEST_BYTES]).digest()
     if footer[-_DIGEST_BYTES:] != digest or digest.hex() != stamp.digest:
         raise SegmentDamaged(path, "the checksum of header and footer is wrong")
-    untouched = (status.st_mtime_ns, status.st_ino) == (stamp.mtime_ns, stamp.inode)
-    if full or not untouched:
+    if full or not _is_untouched(status, stamp):
         _check_body(path, raw, header, footer)
     vectors = raw[_HEADER_BYTES : _HEADER_BYTES + header.n_vectors * header.dim * 4].view("<f4")
     return Segment(
@@ -244,6 +243,10 @@ def open_segment(path: Path, stamp: FileStamp, *, full: bool = False) -> Segment
         ids=raw[header.ids_offset : header.footer_offset].view("<i8"),
         digest=digest.hex(),
     )
+
+
+def _is_untouched(status: os.stat_result, stamp: FileStamp) -> bool:
+    return (status.st_mtime_ns, status.st_ino) == (stamp.mtime_ns, stamp.inode)
 
 
 def _read_header(path: Path, packed: bytes) -> _Header:

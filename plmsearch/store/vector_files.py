@@ -19,7 +19,7 @@ __all__ = ["VectorFiles", "publish_vectors"]
 
 
 def publish_vectors(layout: Layout, final: Path, vectors: Float2D, ids: Int1D) -> FileStamp:
-    """Write a vector file so that it is durable, and whole under its name or not there.
+    """Write a vector file so that it is whole under its name or not there, and in ``segments/`` durable.
 
     Parameters
     ----------
@@ -35,7 +35,10 @@ def publish_vectors(layout: Layout, final: Path, vectors: Float2D, ids: Int1D) -
     """
     temporary = layout.tmp / final.name
     stamp = write_segment(temporary, vectors, ids)
-    publish(temporary, final)
+    if final.parent == layout.derived:
+        temporary.rename(final)  # a name that a power cut takes away is made again by the next writer
+    else:
+        publish(temporary, final)
     return stamp
 
 

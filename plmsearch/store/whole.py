@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from plmsearch.errors import DatabaseLocked, StorageError
-from plmsearch.store.directory import make_directory, storage_errors, sync_directory, sync_file
+from plmsearch.store.directory import Layout, make_directory, storage_errors, sync_directory, sync_file
 
-__all__ = ["make_whole", "sync_tree", "work_path"]
+__all__ = ["link_or_copy", "make_whole", "sync_tree", "work_path"]
 
 T = TypeVar("T")
 
@@ -81,7 +81,19 @@ def _only_here(work: Path, target: Path) -> Iterator[None]:
 
 
 def sync_tree(root: Path) -> None:
-    """Make every file and name below a directory durable."""
-    for path in sorted(root.rglob("*")):
-        (sync_directory if path.is_dir() else sync_file)(path)
+    """Make a database directory durable, except what is derived or empty."""
+    layout = Layout(root)
+    for path in (*sorted(root.iterdir()), *sorted(layout.segments.iterdir())):
+        if path.is_file() and path.name != "LOCK":
+            sync_file(path)
+    sync_directory(layout.segments)
     sync_directory(root)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name; where the file system has no hard links, a durable copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+        sync_file(target)

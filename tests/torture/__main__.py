@@ -6,22 +6,29 @@ import argparse
 import random
 import secrets
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from torture import fulldisk, tracer
+from plmsearch.database import open_database
+from torture import fulldisk, machine, tracer
+from torture.backups import back_up_beside_a_writer
 from torture.flips import flip
 from torture.kills import kill_at_random
 from torture.mutations import PLACES
-from torture.oracle import Tally, table
-from torture.powercut import cut_at_the_end, cut_power
+from torture.oracle import Problem, Tally, table
+from torture.powercut import cut_power, is_noticed
 from torture.syscalls import EIO, ENOSPC, KILL, disturb
-from torture.workload import OPERATIONS, small_chunks
+from torture.workload import OPERATIONS, peptide, small_chunks
 
 _EXAMPLES = 5
 
 #: How many tries of each kind the bounded run makes per operation, or in all.
-_BOUNDED = {"kill": 25, "error": 10, "power": 30, "full": 8, "random": 200, "flips": 150}
+_BOUNDED = {"kill": 25, "error": 10, "power": 30, "full": 8, "random": 200, "flips": 150, "machine": 60,
+            "backups": 20}  # fmt: skip
+#: Operations of a history of the state machine.
+_STEPS = 40
 
 
 def _arguments() -> argparse.Namespace:
@@ -58,22 +65,12 @@ def _power(given: argparse.Namespace) -> Iterator[Tally]:
 def _mutations(given: argparse.Namespace) -> Iterator[Tally]:
     """A sync left out counts as survived where the power cut after it is noticed."""
     tally = Tally("power cuts notice a sync left out")
-    for place in PLACES:
-        with tracer.runner(place) as one:
-            seen = any(_noticed(one, name, given) for name in ("create", "repair", "backup", "restore"))
-        tally.tried += 1
-        tally.survived += seen
-        if not seen:
-            tally.examples.append(f"{place} can be left out unnoticed")
+    with tracer.runner() as one:
+        for place, operation in PLACES.items():
+            with one.without(place):
+                seen = is_noticed(one, operation)
+            tally.add(place, [] if seen else [Problem("other", "can be left out unnoticed")])
     yield tally
-
-
-def _noticed(one: tracer.Runner, name: str, given: argparse.Namespace) -> bool:
-    # Most show at the end, which is soon looked at.
-    if cut_at_the_end(one, name):
-        return True
-    rng = random.Random(given.seed)
-    return name == "create" and cut_power(one, name, None, rng, left=("nothing",), until=1).failed
 
 
 def _full_disk(given: argparse.Namespace) -> Iterator[Tally]:
@@ -90,6 +87,18 @@ def _flips(given: argparse.Namespace) -> Iterator[Tally]:
     yield from flip(_BOUNDED["flips"] * (10 if given.full else 1), random.Random(given.seed))
 
 
+def _machine(given: argparse.Namespace) -> Iterator[Tally]:
+    yield machine.run(_BOUNDED["machine"] * (10 if given.full else 1), _STEPS, given.seed)
+
+
+def _backups(given: argparse.Namespace) -> Iterator[Tally]:
+    with tempfile.TemporaryDirectory(prefix="torture-backups-") as folder:
+        path = Path(folder) / "db"
+        with open_database(path, create=True) as db:
+            db.add([("first", peptide(random.Random(given.seed)))], model="kmer")
+        yield back_up_beside_a_writer(path, Path(folder), _BOUNDED["backups"] * (10 if given.full else 1))
+
+
 #: What each part needs beyond the library: the function says why it is not there, or "".
 _PARTS: dict[str, tuple[Callable[[argparse.Namespace], Iterator[Tally]], Callable[[], str]]] = {
     "kill": (_kill, tracer.why_not),
@@ -99,6 +108,8 @@ _PARTS: dict[str, tuple[Callable[[argparse.Namespace], Iterator[Tally]], Callabl
     "full-disk": (_full_disk, fulldisk.why_not),
     "random": (_random, lambda: ""),
     "flips": (_flips, lambda: ""),
+    "machine": (_machine, lambda: ""),
+    "backups": (_backups, lambda: ""),
 }
 
 

@@ -1,8 +1,8 @@
-"""Everything loaded, one forked child per fault: ``python -m torture.child STATUS [MUTATION]``.
+"""Everything loaded, one forked child per fault: ``python -m torture.child STATUS``.
 
-Reads lines ``OPERATION<tab>TELLS<tab>ROOT``; prints the child's process id, and its exit status at its end.
-Nothing that a fork would break (torch, faiss) is imported. The child tells how far it came through
-shared memory, so that it makes no system call but those of the operation.
+Reads lines ``OPERATION<tab>TELLS<tab>MUTATION<tab>ROOT``; prints the child's process id, and its exit
+status at its end. Nothing that a fork would break (torch, faiss) is imported. The child tells how far it
+came through shared memory, so that it makes no system call but those of the operation.
 """
 
 from __future__ import annotations
@@ -62,13 +62,13 @@ def main() -> None:
     with Path(sys.argv[1]).open("r+b") as file:
         shared = mmap.mmap(file.fileno(), SIZE)
     count_acknowledged(shared)
-    if sys.argv[2:]:
-        mutate(sys.argv[2])
     for line in sys.stdin:
-        name, tells, root = line.rstrip("\n").split("\t")
+        name, tells, mutation, root = line.rstrip("\n").split("\t")
         shared[:] = bytes([0, int(tells)]) + bytes(SIZE - 2)
         child = os.fork()
         if child == 0:
+            if mutation:
+                mutate(mutation)
             _operate(name, Path(root), shared)
         print(child, flush=True)
         _, status = os.waitpid(child, 0)

@@ -27,6 +27,9 @@ _RESUMED = re.compile(r"^\d+ +<\.\.\. \w+ resumed>(.*)", re.DOTALL)
 _STRING = re.compile(r'"((?:\\x[0-9a-f]{2})*)"(\.\.\.)?')
 _OPEN_FD = re.compile(r"(\d+|AT_FDCWD)<((?:\\x[0-9a-f]{2})*)>")
 _SECTOR = 512
+#: SQLite syncs the directory of its log when it first syncs the log. That may not be what makes the names of
+#: other files durable, so here it does not.
+_SQLITE_NAMES = "catalog.sqlite"
 
 
 @dataclass(eq=False)
@@ -50,14 +53,30 @@ class File:
 
     def torn(self, rng: random.Random) -> bytes:
         """Some sectors of what was not synced, in no order."""
-        kept = File(bytearray(self.durable))
-        for offset, data in self.pending:
-            for start in range(0, len(data), _SECTOR):
-                if rng.random() < 0.5:
-                    kept.write(offset + start, data[start : start + _SECTOR])
+        kept = self._with(s for s in self._sectors() if rng.random() < 0.5)
         if rng.random() < 0.5:
             kept.resize(len(self.now))
         return bytes(kept.now)
+
+    def with_a_hole(self) -> bytes:
+        """All of what was not synced but a sector in its middle."""
+        sectors = self._sectors()
+        kept = self._with(s for n, s in enumerate(sectors) if n != len(sectors) // 2)
+        kept.resize(len(self.now))
+        return bytes(kept.now)
+
+    def _sectors(self) -> list[tuple[int, bytes]]:
+        return [
+            (offset + start, data[start : start + _SECTOR])
+            for offset, data in self.pending
+            for start in range(0, len(data), _SECTOR)
+        ]
+
+    def _with(self, sectors: Iterable[tuple[int, bytes]]) -> File:
+        kept = File(bytearray(self.durable))
+        for offset, data in sectors:
+            kept.write(offset, data)
+        return kept
 
 
 @dataclass(eq=False)
@@ -67,6 +86,14 @@ class Folder:
 
     def sync(self) -> None:
         self.durable = dict(self.now)
+
+    def sync_names(self, prefix: str) -> None:
+        kept = {name: one for name, one in self.durable.items() if not name.startswith(prefix)}
+        self.durable = kept | {name: one for name, one in self.now.items() if name.startswith(prefix)}
+
+    def without(self) -> dict[str, File | Folder]:
+        """Every removal, but nothing that was added."""
+        return {name: one for name, one in self.durable.items() if name in self.now}
 
     def torn(self, rng: random.Random) -> dict[str, File | Folder]:
         """Each name that changed as it is, or as it was."""
@@ -120,6 +147,7 @@ class Disk:
         self.top = loaded(template)
         self.n_acknowledged = 0
         self._open: dict[int, tuple[File | Folder, int]] = {}
+        self._of_sqlite: set[int] = set()
 
     def replay(self, log: Path) -> Iterator[str]:
         """Apply one call after the other; yield its name if it can have changed something."""
@@ -156,6 +184,8 @@ class Disk:
             "unlink": lambda: self._removed(self._path(fds, strings[0])),
             "unlinkat": lambda: self._removed(self._path(fds, strings[0])),
             "rmdir": lambda: result == 0 and self._removed(self._path(fds, strings[0])),
+            "link": lambda: self._linked(*(self._path(fds, s) for s in strings)),
+            "linkat": lambda: self._linked(*(self._path(fds, s) for s in strings)),
             "rename": lambda: self._renamed(*(self._path(fds, s) for s in strings)),
         }
         if call not in known:
@@ -178,6 +208,7 @@ class Disk:
 
     def _opened(self, path: Path, arguments: str, result: int) -> bool:
         self._open.pop(result, None)
+        self._of_sqlite.discard(result)
         if path == self._root:
             self._open[result] = (self.top, 0)
         place = self._place(path)
@@ -191,6 +222,8 @@ class Disk:
         if "O_TRUNC" in arguments and isinstance(one, File):
             one.resize(0)
         self._open[result] = (one, 0)
+        if isinstance(one, Folder) and "O_DIRECTORY" not in arguments:
+            self._of_sqlite.add(result)
         return is_new or "O_TRUNC" in arguments
 
     def _moved(self, fd: int, offset: int) -> bool:
@@ -204,7 +237,11 @@ class Disk:
     def _synced(self, fd: int) -> bool:
         if fd not in self._open:
             return False
-        self._open[fd][0].sync()
+        one = self._open[fd][0]
+        if fd in self._of_sqlite and isinstance(one, Folder):
+            one.sync_names(_SQLITE_NAMES)
+        else:
+            one.sync()
         return True
 
     def _written(self, fd: int, offset: int | None, data: bytes) -> bool:
@@ -252,6 +289,13 @@ class Disk:
         new[0].now[new[1]] = old[0].now.pop(old[1])
         return True
 
+    def _linked(self, source: Path, target: Path) -> bool:
+        old, new = self._place(source), self._place(target)
+        if old is None or new is None:
+            return False
+        new[0].now[new[1]] = old[0].now[old[1]]
+        return True
+
 
 def after_cut(top: Folder, how: str, rng: random.Random) -> dict[str, bytes | None]:
     """What a power cut leaves: content by path, None for a directory.
@@ -259,20 +303,31 @@ def after_cut(top: Folder, how: str, rng: random.Random) -> dict[str, bytes | No
     Parameters
     ----------
     top : Folder
-    how : {"nothing", "names", "some"}
-        Of what was not synced, is left: nothing; every name, but no content; some sectors and names.
+    how : {"nothing", "names", "removals", "holes", "some"}
+        Of what was not synced, is left: nothing; every name, but no content; that names were removed;
+        everything but a sector of each file; some sectors and names.
     rng : random.Random
     """
     left: dict[str, bytes | None] = {}
+    names: dict[str, Callable[[Folder], dict[str, File | Folder]]] = {
+        "nothing": lambda folder: folder.durable,
+        "names": lambda folder: folder.now,
+        "removals": Folder.without,
+        "holes": lambda folder: folder.now,
+        "some": lambda folder: folder.torn(rng),
+    }
+    content: dict[str, Callable[[File], bytes]] = {
+        "holes": File.with_a_hole,
+        "some": lambda file: file.torn(rng),
+    }
 
     def walk(folder: Folder, prefix: str) -> None:
-        names = folder.torn(rng) if how == "some" else folder.now if how == "names" else folder.durable
-        for name, one in names.items():
+        for name, one in names[how](folder).items():
             if isinstance(one, Folder):
                 left[prefix + name] = None
                 walk(one, f"{prefix}{name}/")
             else:
-                left[prefix + name] = one.torn(rng) if how == "some" else one.durable
+                left[prefix + name] = content.get(how, lambda file: file.durable)(one)
 
     walk(top, "")
     return left

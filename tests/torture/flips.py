@@ -6,6 +6,8 @@ A worker opens the damaged copy and searches, so that one that dies by a signal 
 
 from __future__ import annotations
 
+import atexit
+import functools
 import hashlib
 import json
 import random
@@ -126,34 +128,36 @@ class Worker:
         self._process.communicate()
 
 
+@functools.cache
+def example() -> Worker:
+    """The worker that all share, for it takes a second to start."""
+    one = Worker()
+    atexit.register(one.close)
+    return one
+
+
 def flip(n: int, rng: random.Random, limit: int | None = None) -> list[Tally]:
     """Damage each file of a database in turn; a row of the table for vector files, catalog and marker.
 
     With `limit` only so many of the damages, drawn at random.
     """
     tallies: dict[str, Tally] = {}
-    example = Worker()
     operation = OPERATIONS["backup"]
-    try:
-        with prepared(operation) as template:
-            expected = example.ask(template / "db")
-            assert isinstance(expected, list), expected
-            todo = list(damages(template / "db", n, rng))
-            for damage in todo if limit is None else rng.sample(todo, limit):
-                kind = damage.file.partition("/")[0]
-                tally = tallies.setdefault(kind, Tally(f"bit or length of {kind}"))
-                root = fresh(template)
-                damage.do(root / "db")
-                tally.add(str(damage), _outcome(example, operation, root, expected, tally))
-    finally:
-        example.close()
+    with prepared(operation) as template:
+        expected = example().ask(template / "db")
+        assert isinstance(expected, list), expected
+        todo = list(damages(template / "db", n, rng))
+        for damage in todo if limit is None else rng.sample(todo, limit):
+            kind = damage.file.partition("/")[0]
+            tally = tallies.setdefault(kind, Tally(f"bit or length of {kind}"))
+            root = fresh(template)
+            damage.do(root / "db")
+            tally.add(str(damage), _outcome(operation, root, expected, tally))
     return list(tallies.values())
 
 
-def _outcome(
-    example: Worker, operation: Operation, root: Path, expected: object, tally: Tally
-) -> list[Problem]:
-    found = example.ask(root / "db")
+def _outcome(operation: Operation, root: Path, expected: object, tally: Tally) -> list[Problem]:
+    found = example().ask(root / "db")
     if found == expected:
         return []
     if isinstance(found, str):

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from torture.flips import Worker
+from torture.flips import example
+from torture.mutations import UNCHECKED
 from torture.oracle import Problem, Tally
 from torture.syscalls import judge, prepared
 from torture.tracer import Runner
@@ -47,7 +48,7 @@ def mounted() -> Iterator[Path]:
             subprocess.run(["umount", folder], check=True)
 
 
-def _leave(folder: Path, n_bytes: int | None) -> None:
+def leave(folder: Path, n_bytes: int | None) -> None:
     """Leave room for so much more; None: all there is."""
     filler = folder / "filler"
     filler.unlink(missing_ok=True)
@@ -57,38 +58,35 @@ def _leave(folder: Path, n_bytes: int | None) -> None:
 
 
 def fill(runner: Runner, name: str, n: int, rng: random.Random) -> Tally:
-    """Do an operation with `n` amounts of room, from none to more than enough."""
+    """Do an operation with `n` amounts of room, from none to more than enough, checked first or not."""
     operation = OPERATIONS[name]
     tally = Tally(f"full disk in {name}")
-    reader = Worker()
-    try:
-        with prepared(operation) as template, mounted() as folder:
-            before = (
-                None if operation.absent_first or operation.damaged_first else reader.ask(template / "db")
-            )
-            needed = _needed(runner, name, template, folder)
-            for n_bytes in sorted({0, *(rng.randrange(0, needed + 1, _PAGE_BYTES) for _ in range(n))}):
-                root = _copied(template, folder)
-                _leave(folder, n_bytes)
+    with prepared(operation) as template, mounted() as folder:
+        is_readable = not (operation.absent_first or operation.damaged_first or operation.is_upgrade)
+        needed = _needed(runner, name, template, folder)
+        amounts = sorted({0, *(rng.randrange(0, needed + 1, _PAGE_BYTES) for _ in range(n))})
+        for number, n_bytes in enumerate(amounts):
+            root = _copied(template, folder)
+            leave(folder, n_bytes)
+            with runner.without(UNCHECKED if number % 2 else ""):
                 outcome = runner.run(name, root)
-                problems = []
-                if before is not None:
-                    # Not compared: the operation may have committed some of its work.
-                    found = reader.ask(root / "db")
-                    refused = isinstance(found, str) and found.startswith("StorageError")
-                    if not isinstance(found, list) and not (refused and n_bytes < _READER_BYTES):
-                        problems.append(Problem("did not open", f"on the full disk: {found}"))
-                _leave(folder, None)
-                tally.add(f"{n_bytes} bytes left in {name}", [*problems, *judge(operation, root, outcome)])
-    finally:
-        reader.close()
+            problems = []
+            if is_readable:
+                # Not compared: the operation may have committed some of its work.
+                left = shutil.disk_usage(folder).free
+                found = example().ask(root / "db")
+                refused = isinstance(found, str) and found.startswith("StorageError")
+                if not isinstance(found, list) and not (refused and left < _READER_BYTES):
+                    problems.append(Problem("did not open", f"on the full disk: {found}"))
+            leave(folder, None)
+            tally.add(f"{n_bytes} bytes left in {name}", [*problems, *judge(operation, root, outcome)])
     return tally
 
 
 def _copied(template: Path, folder: Path) -> Path:
     root = folder / "work"
     shutil.rmtree(root, ignore_errors=True)
-    _leave(folder, None)
+    leave(folder, None)
     shutil.copytree(template, root)
     return root
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 from plmsearch.backup import check_manifest, restore
 from plmsearch.database import Database, open_database
 from plmsearch.errors import DatabaseNotFound, NotADatabase, PlmsearchError
+from plmsearch.store.schema import HEAD
 from plmsearch.verify import verify
 from torture.workload import Operation, State, vectors_of
 
@@ -93,11 +95,28 @@ def _look(operation: Operation, root: Path, n_acknowledged: int, *, finished: bo
     if finished:
         allowed = [operation.states[last]]
     path = root / operation.db
-    if path.exists() or not operation.absent_first or finished:
-        yield from _database(operation, path, allowed, untouched=not n_acknowledged, finished=finished)
+    if operation.db and (path.exists() or not operation.absent_first or finished):
+        with _schema(operation, root) as found:
+            if operation.is_upgrade and finished and found == HEAD:
+                yield Problem("lost", "the upgrade")
+            untouched = not n_acknowledged
+            yield from _database(operation, path, allowed, untouched=untouched, finished=finished)
     yield from _backup(operation, root)
-    if operation.damaged_first and finished and len(list((path / "quarantine").glob("*"))) != 1:
-        yield Problem("lost", "the damaged file that was taken away")
+    try:
+        yield from (Problem("lost", what) for what in operation.look(root, finished))
+    except PlmsearchError as error:
+        yield Problem("did not open", f"{type(error).__name__}: {error}")
+
+
+@contextmanager
+def _schema(operation: Operation, root: Path) -> Iterator[str]:
+    """Be the plmsearch that can read what is there, if any can."""
+    with ExitStack() as stack:
+        try:
+            found = stack.enter_context(operation.schema(root))
+        except PlmsearchError:
+            found = HEAD  # that it cannot be opened is told where it is looked at
+        yield found
 
 
 def _database(
@@ -173,11 +192,12 @@ def _backup(operation: Operation, root: Path) -> Iterator[Problem]:
 def _leftovers(operation: Operation, root: Path) -> Iterator[Problem]:
     """What the repeated operation must have cleared away, and made anew."""
     for path in root.glob(".*"):
-        yield Problem("other", f"left over: {path.name}")
+        if not path.name.startswith(operation.leaves):
+            yield Problem("other", f"left over: {path.name}")
     path = root / operation.db
-    if not path.exists():
+    if not operation.db or not path.exists():
         return
-    with open_database(path) as db:
+    with _schema(operation, root), open_database(path) as db:
         known = {Path(name).stem for name in db.repository.segment_files()}
         findings = [f for f in verify(db) if f.severity != "note"]
     if {p.stem for p in (path / "segments").iterdir()} != known or list((path / "tmp").iterdir()):

@@ -7,15 +7,17 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
+from plmsearch.store import segments
 from torture.disk import Disk, after_cut
 from torture.oracle import Problem, Tally, check
 from torture.syscalls import fresh, prepared
 from torture.tracer import Runner
-from torture.workload import OPERATIONS
+from torture.workload import OPERATIONS, Operation
 
 #: What is left of that which was not synced.
-LEFT = ("nothing", "names", "some")
+LEFT = ("nothing", "names", "removals", "holes", "some")
 
 
 @dataclass(frozen=True)
@@ -68,24 +70,40 @@ def cut_power(
         cuts = list(_cuts(root, template, log, rng, left))
         chosen = cuts if n is None or n >= len(cuts) else rng.sample(cuts, n)
         for cut in chosen:
-            cut.make(root)
-            tally.add(cut.place, check(operation, root, cut.n_acknowledged, finished=cut.finished))
+            tally.add(cut.place, _looked_at(operation, cut, root))
             if until is not None and tally.tried - tally.survived >= until:
                 break
     tally.note = f"{len(cuts)} different states" if len(chosen) < len(cuts) else ""
     return tally
 
 
-def cut_at_the_end(runner: Runner, name: str) -> list[Problem]:
+def cut_at_the_end(runner: Runner, name: str, left: Sequence[str] = LEFT) -> list[Problem]:
     """Look at what a power cut leaves when the operation has returned: all of it."""
     operation = OPERATIONS[name]
     with prepared(operation) as template:
         root = fresh(template)
         log = template.with_name("log")
         runner.record(name, root, log)
-        *_, last = _cuts(root, template, log, random.Random(0), ("nothing",))
-        last.make(root)
-        return check(operation, root, last.n_acknowledged, finished=True)
+        disk = Disk(root, template)
+        for _ in disk.replay(log):
+            pass
+        ends = _ends(disk, random.Random(0), left)
+        return [problem for cut in ends for problem in _looked_at(operation, cut, root)]
+
+
+def is_noticed(runner: Runner, name: str) -> bool:
+    """Tell whether some power cut does harm; most show at the end, which is soon looked at."""
+    if cut_at_the_end(runner, name):
+        return True
+    certain = [how for how in LEFT if how != "some"]
+    return cut_power(runner, name, None, random.Random(0), left=certain, until=1).failed
+
+
+def _looked_at(operation: Operation, cut: Cut, root: Path) -> list[Problem]:
+    """Make what a cut leaves and look at it, with files whose times and inodes are what they were."""
+    cut.make(root)
+    with patch.object(segments, "_is_untouched", lambda *_: True):
+        return check(operation, root, cut.n_acknowledged, finished=cut.finished)
 
 
 def _cuts(root: Path, template: Path, log: Path, rng: random.Random, left: Sequence[str]) -> Iterator[Cut]:
@@ -100,9 +118,12 @@ def _cuts(root: Path, template: Path, log: Path, rng: random.Random, left: Seque
             if old is not None and old.files != new.files:
                 yield old
             last[how] = new
-    for how, old in last.items():
-        yield old
-        files = after_cut(disk.top, how, rng)
-        yield Cut(
-            f"power cut at the end, {how} left of what was not synced", disk.n_acknowledged, True, files
-        )
+    yield from last.values()
+    yield from _ends(disk, rng, left)
+
+
+def _ends(disk: Disk, rng: random.Random, left: Sequence[str]) -> Iterator[Cut]:
+    """The operation has returned."""
+    for how in left:
+        place = f"power cut at the end, {how} left of what was not synced"
+        yield Cut(place, disk.n_acknowledged, True, after_cut(disk.top, how, rng))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import random
 import shutil
 import signal
@@ -23,11 +25,17 @@ ENOSPC = "error=ENOSPC"
 @contextmanager
 def prepared(operation: Operation) -> Iterator[Path]:
     """A directory with what the operation needs, to be copied for each try."""
-    with tempfile.TemporaryDirectory(prefix=f"torture-{operation.name}-") as folder:
-        template = Path(folder) / "template"
-        template.mkdir()
-        operation.prepare(template)
-        yield template
+    yield _template(operation.name)
+
+
+@functools.cache
+def _template(name: str) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix=f"torture-{name}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    template = folder / "template"
+    template.mkdir()
+    OPERATIONS[name].prepare(template)
+    return template
 
 
 def fresh(template: Path) -> Path:

@@ -68,16 +68,27 @@ class Outcome:
 class Runner:
     """Keeps a process with everything loaded, from which children are forked."""
 
-    def __init__(self, *mutation: str) -> None:
+    def __init__(self) -> None:
+        #: The place of the sync that is left out, if any.
+        self.mutation = ""
         self._folder = tempfile.TemporaryDirectory(prefix="torture-")
         self.folder = Path(self._folder.name)
         status = self.folder / "status"
         status.write_bytes(bytes(child.SIZE))
         self._status = status
         self._parent = subprocess.Popen(
-            [sys.executable, "-m", "torture.child", str(status), *mutation],
+            [sys.executable, "-m", "torture.child", str(status)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(),
         )  # fmt: skip
+
+    @contextmanager
+    def without(self, place: str) -> Iterator[None]:
+        """Leave out the syncs of a place of `torture.mutations`."""
+        self.mutation = place
+        try:
+            yield
+        finally:
+            self.mutation = ""
 
     def close(self) -> None:
         self._parent.communicate()
@@ -89,10 +100,10 @@ class Runner:
         With `tells` each commit that returned is seen among the calls.
         """
         assert self._parent.stdin is not None and self._parent.stdout is not None
-        self._parent.stdin.write(f"{name}\t{int(tells)}\t{root}\n")
+        self._parent.stdin.write(f"{name}\t{int(tells)}\t{self.mutation}\t{root}\n")
         self._parent.stdin.flush()
         pid = int(self._parent.stdout.readline())
-        with _traced(pid, options):
+        with traced(pid, options):
             os.kill(pid, child.GO)
             status = int(self._parent.stdout.readline())
         shared = self._status.read_bytes()
@@ -122,7 +133,7 @@ class Runner:
 
 
 @contextmanager
-def _traced(pid: int, options: tuple[str, ...]) -> Iterator[None]:
+def traced(pid: int, options: tuple[str, ...]) -> Iterator[None]:
     if not options:
         yield
         return
@@ -139,8 +150,8 @@ def _traced(pid: int, options: tuple[str, ...]) -> Iterator[None]:
 
 
 @contextmanager
-def runner(*mutation: str) -> Iterator[Runner]:
-    one = Runner(*mutation)
+def runner() -> Iterator[Runner]:
+    one = Runner()
     try:
         yield one
     finally:
