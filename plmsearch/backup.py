@@ -157,6 +157,8 @@ def _copy_back(source: Path, work: Path) -> int:
         shutil.copyfile(source / name, work / name)
     with open_writer(work) as repository:
         refresh_files(repository, Layout(work))
+        for index in repository.indexes():  # a backup is without derived files, and an index takes minutes
+            repository.drop_index(index.space_id)
         generation = repository.generation()
     sync_tree(work)
     return generation

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from support import cli
 
 from plmsearch import indexing
+from plmsearch.backup import backup, restore
 from plmsearch.database import open_database
 from plmsearch.errors import ParameterError
 from plmsearch.exchange.importing import ImportOptions, import_vectors
@@ -292,6 +293,19 @@ def test_an_interrupted_build_leaves_the_old_index_and_no_file(path, monkeypatch
         db.delete(["r1"])
         assert index_file(path) == before
         assert [f for f in verify(db, full=True) if f.severity != "note"] == []
+
+
+def test_a_restored_database_is_whole_and_searched_exactly(path, tmp_path):
+    queries = clustered(20, 4)
+    with open_database(path, create=True) as db:
+        optimize(db)
+        exact = targets(db, queries, index="exact")
+        backup(db, tmp_path / "backup")
+    restore(tmp_path / "backup", tmp_path / "restored")
+    with open_database(tmp_path / "restored") as db:
+        assert verify(db, full=True) == []
+        assert targets(db, queries) == exact
+        assert db.index_facts(db.space()) is None
 
 
 def test_a_database_below_the_size_gets_no_index_and_says_why(tmp_path):

@@ -123,7 +123,7 @@ def test_an_upgrade_that_was_interrupted_goes_on_with_the_copy_it_had_made(path,
         patch.setattr(module, "create_schema", lambda _: os.close(-1))
         with pytest.raises(OSError, match="Bad file"):
             upgrade(path)
-    copy = path.with_name("db.schema-0001")
+    copy = path.with_name(f"db.schema-{schema.HEAD}")
     inode = copy.stat().st_ino
     assert upgrade(path).copy == copy
     assert (copy.stat().st_ino, contents(path)) == (inode, before)
