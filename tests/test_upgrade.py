@@ -117,13 +117,12 @@ def test_a_second_upgrade_has_nothing_to_do_and_an_earlier_copy_is_not_written_o
 
 
 def test_an_upgrade_that_was_interrupted_goes_on_with_the_copy_it_had_made(path, next_version, monkeypatch):
-    before = contents(path)
+    before, copy = contents(path), path.with_name(f"db.schema-{schema.HEAD}")
     next_version()
     with monkeypatch.context() as patch:
         patch.setattr(module, "create_schema", lambda _: os.close(-1))
         with pytest.raises(OSError, match="Bad file"):
             upgrade(path)
-    copy = path.with_name(f"db.schema-{schema.HEAD}")
     inode = copy.stat().st_ino
     assert upgrade(path).copy == copy
     assert (copy.stat().st_ino, contents(path)) == (inode, before)
