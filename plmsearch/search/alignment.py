@@ -5,8 +5,9 @@ Concepts
 A gap of n residues costs 11 + n, as in blastp; parasail counts the first residue into opening, so there it is
 open 12, extend 1. Scores alone are quick; only an alignment that is shown is traced back.
 
-Letters that BLOSUM62 as published lacks (U, O, J) score as X. An identity is the same letter in both
-sequences, whatever the letter: X under X counts, as it does in blastp.
+Letters that BLOSUM62 as published lacks: U scores as C and O as X, which blastp does too; J, isoleucine or
+leucine, scores as L. An identity is the same letter in both sequences, whatever the letter: X under X
+counts, as it does in blastp.
 
 Limitations
 -----------
@@ -36,7 +37,7 @@ GAP_EXTEND = 1  # for each further one
 # Indices into parasail's tables are safe up to here, and its tables are below 9 GB.
 _MAX_CELLS = 1 << 31
 
-_AS_X = str.maketrans("UOJ", "XXX")
+_AS_SCORED = str.maketrans("UOJ", "CXL")
 _CIGAR = re.compile(r"(\d+)([=XID])")
 
 
@@ -124,7 +125,7 @@ class QueryAligner:
             Normalised residues, at least one.
         """
         align = self._parasail.sw_striped_profile_sat
-        return int(align(self._profile("sat"), target.translate(_AS_X), GAP_OPEN, GAP_EXTEND).score)
+        return int(align(self._profile("sat"), target.translate(_AS_SCORED), GAP_OPEN, GAP_EXTEND).score)
 
     def align(self, target: str, n_searched: int) -> Alignment | None:
         """Return the best local alignment; None if no two residues score above 0.
@@ -144,7 +145,7 @@ class QueryAligner:
         if len(self._residues) * len(target) > _MAX_CELLS:
             reason = f"{len(self._residues):,} residues against {len(target):,} take too much memory"
             raise AlignmentError(self._id, reason)
-        traced = self._trace(target.translate(_AS_X))
+        traced = self._trace(target.translate(_AS_SCORED))
         if traced.score <= 0:
             return None
         cigar = traced.cigar
@@ -168,7 +169,7 @@ class QueryAligner:
     def _profile(self, width: str) -> Any:
         if width not in self._profiles:
             create = getattr(self._parasail, f"profile_create_{width}")
-            self._profiles[width] = create(self._residues.translate(_AS_X), self._parasail.blosum62)
+            self._profiles[width] = create(self._residues.translate(_AS_SCORED), self._parasail.blosum62)
         return self._profiles[width]
 
 
@@ -184,14 +185,14 @@ def _alignment(
     counts = dict.fromkeys("=XID", 0)
     operations: list[tuple[str, int]] = []
     for n, op in runs:
-        if op in "=X":  # anew: in what parasail was given, letters that score as X are X
+        if op in "=X":  # anew: in what parasail was given, a letter stands for those it scores as
             columns = zip(query[q : q + n], target[t : t + n], strict=True)
             operations += [(o, len(list(g))) for o, g in groupby("=" if a == b else "X" for a, b in columns)]
         else:
             operations.append((op, n))
         q += n * (op != "D")
         t += n * (op != "I")
-    # Two runs of one kind may meet, such as = of X under X beside = of U under U.
+    # Two runs of one kind may meet, such as X of C under U beside X of C under A.
     joined = [(op, sum(n for _, n in same)) for op, same in groupby(operations, key=lambda run: run[0])]
     for op, n in joined:
         counts[op] += n
@@ -249,7 +250,7 @@ def aligned_rows(alignment: Alignment, query: str, target: str) -> tuple[str, st
 def _sign(a: str, b: str) -> str:
     if a == b:
         return "|"
-    return "+" if (a, b) in _positive_pairs() else " "
+    return "+" if (a.translate(_AS_SCORED), b.translate(_AS_SCORED)) in _positive_pairs() else " "
 
 
 @functools.cache
