@@ -16,7 +16,8 @@
     │   │   ├── DuplicateRecordError        an id used twice
     │   │   └── VectorConflict              another vector than the one that is stored
     │   ├── MixedInputError                 antibodies and other proteins together
-    │   └── FilterError                     a condition on records that cannot be read
+    │   ├── FilterError                     a condition on records that cannot be read
+    │   └── AlignmentError                  a query that cannot be aligned
     ├── MissingDependencyError              a package of an extra is not installed
     ├── EmbeddingError                      models and their weights
     │   ├── UnknownModelError (LookupError) no such model name
@@ -52,6 +53,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 __all__ = [
+    "AlignmentError",
     "CatalogDamaged",
     "DatabaseLocked",
     "DatabaseNotFound",
@@ -154,6 +156,14 @@ class FilterError(InputError):
         place = "" if position is None else f" at character {position}"
         shown = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
         super().__init__(f"condition {shown!r}{place}: {reason}", hint=hint)
+
+
+class AlignmentError(InputError):
+    """A query cannot be aligned with its hits."""
+
+    def __init__(self, query_id: str, reason: str, *, hint: str = "leave out --rerank align") -> None:
+        self.query_id, self.reason = query_id, reason
+        super().__init__(f"query {query_id!r} cannot be aligned: {reason}", hint=hint)
 
 
 class InputNotFoundError(InputError):

@@ -31,11 +31,19 @@ from plmsearch.ingest.spaces import check_long, searchable_space
 from plmsearch.metadata import typed
 from plmsearch.search.engines import INDEX_CHOICES, Engines, Wanted
 from plmsearch.search.hits import Hit, Query, SearchOptions, make_hits
+from plmsearch.search.rerank import refuse_without_residues, rerank
 from plmsearch.search.selection import Selection, select_records
 from plmsearch.sequences import SequenceRecord
 from plmsearch.store.directory import Layout, is_database
 from plmsearch.store.repository import Repository
-from plmsearch.store.rows import IndexFacts, StoredIndex, StoredRecord, StoredSegment, StoredSpace
+from plmsearch.store.rows import (
+    IndexFacts,
+    SearchedSize,
+    StoredIndex,
+    StoredRecord,
+    StoredSegment,
+    StoredSpace,
+)
 from plmsearch.store.session import open_reader
 from plmsearch.store.vector_files import VectorFiles
 from plmsearch.types import Float2D, Int1D
@@ -104,6 +112,7 @@ class Reader:
         self._selections: dict[str, Selection] = {}
         self._engines = Engines(Layout(path))
         self._stored_indexes: dict[int, StoredIndex] = {}
+        self._sizes: dict[tuple[int, str | None], SearchedSize] = {}
         self._generation = -1
 
     # --- Opening and closing ---------------------------------------------------------------------
@@ -255,6 +264,22 @@ class Reader:
             self._selections[where] = select_records(self.repository, where, columns)
         return self._selections[where]
 
+    def searched_size(self, space: StoredSpace, where: str | None = None) -> SearchedSize:
+        """Return how much is searched: what E-values of alignments refer to.
+
+        Parameters
+        ----------
+        space : StoredSpace
+        where : str, optional
+            Only the records that meet this condition.
+        """
+        self._refresh()
+        key = (space.space_id, where)
+        if key not in self._sizes:
+            condition = None if where is None else self.select(where).condition
+            self._sizes[key] = self.repository.searched_size(space.space_id, condition)
+        return self._sizes[key]
+
     def _stored(self, record_ids: Sequence[str]) -> list[StoredRecord]:
         found = self.repository.records_by_id(set(record_ids))
         missing = [r for r in dict.fromkeys(record_ids) if r not in found]
@@ -277,6 +302,7 @@ class Reader:
             self._segments.clear()
             self._selections.clear()
             self._stored_indexes = {i.space_id: i for i in self.repository.indexes()}
+            self._sizes.clear()
             self._dead = np.array(self.repository.dead_sequences(), dtype=np.int64)
             self._generation = generation
 
@@ -327,8 +353,8 @@ class Reader:
         Returns
         -------
         list of list of Hit
-            In query order; each sorted by (-score, insertion order), ranked from 1. Fewer than k
-            where fewer exist, never padding.
+            In query order; each sorted by (-score, insertion order), or as `SearchOptions.order` says
+            if re-ranked, and ranked from 1. Fewer than k where fewer exist, never padding.
 
         Raises
         ------
@@ -336,6 +362,8 @@ class Reader:
             If k < 1, or `queries` is a single string or vector.
         InputError
             If a query is no protein sequence.
+        AlignmentError
+            If hits are to be re-ranked by alignment and a query is a vector.
         EmbeddingSpecMismatch
             If the weights at hand are not those of the space.
         """
@@ -439,18 +467,26 @@ class Reader:
             One per query, any length.
         space : StoredSpace
         options : SearchOptions
+
+        Raises
+        ------
+        AlignmentError
+            If hits are to be re-ranked by alignment and a query has no residues.
         """
         if options.k < 1:
             raise ParameterError("k", options.k, "at least 1")
+        if options.rerank is not None:
+            refuse_without_residues(queries)
         if not len(queries):
             return []
+        size = None if options.rerank is None else self.searched_size(space, options.where)
         index, selection, _ = self._plan(space, options, len(queries))
         allowed, condition = (
             (None, None) if selection is None else (selection.sequence_ids, selection.condition)
         )
         started = time.perf_counter()
         # One more: the query's own record or sequence may have to be left out.
-        n_wanted = options.k + int(options.exclude_self or options.exclude_identical)
+        n_wanted = options.n_wanted + int(options.exclude_self or options.exclude_identical)
         found = index.search(vectors, n_wanted, allowed=allowed)
         milliseconds = (time.perf_counter() - started) * 1e3
         _log.info(
@@ -462,10 +498,13 @@ class Reader:
         )
         near = set(found.ids.ravel().tolist())
         records = self.repository.records_of_sequences(near, condition)
-        return [
-            make_hits(query, found.scores[row], found.ids[row], records, options)
-            for row, query in enumerate(queries)
-        ]
+        started, answers = time.perf_counter(), []
+        for row, query in enumerate(queries):
+            hits = make_hits(query, found.scores[row], found.ids[row], records, options)
+            answers.append(hits if size is None else rerank(query, hits, size.n_residues, options))
+        if size is not None:
+            _log.info("aligned %d queries in %.2f s", len(queries), time.perf_counter() - started)
+        return answers
 
     def explain(self, space: StoredSpace, options: SearchOptions, n_queries: int = 1) -> list[str]:
         """Say how a search would be done, in lines of text.
@@ -486,6 +525,11 @@ class Reader:
             found = f"{selection.n_records:,} records match ({share:.2%})"
             lines.append(f"filter: {found}, {n_vectors:,} distinct sequences")
         lines.append(f"search: {self._said(space, index, n_vectors)}; {reason}")
+        if options.rerank is not None:
+            size = self.searched_size(space, options.where)
+            within = f"{size.n_residues:,} residues in {size.n_sequences - size.n_unknown:,} sequences"
+            best = f"the {options.n_wanted:,} best records of each query are aligned"
+            lines.append(f"re-ranking: {best}, sorted by {options.order}; E-values for {within}")
         return lines
 
     def _said(self, space: StoredSpace, index: VectorIndex, n_vectors: int) -> str:

@@ -113,6 +113,7 @@ EXAMPLES: dict[str, tuple[tuple[object, ...], dict[str, object], list[str]]] = {
         {"hint": "did you mean y?", "position": 1},
         ["'x = 1'", "character 1", "no column", "mean y"],
     ),
+    "AlignmentError": (("q1", "no residues"), {}, ["query 'q1'", "no residues", "leave out --rerank"]),
     "SegmentDamaged": (("7.vec", "bad checksum"), {}, ["'7.vec'", "bad checksum", "backup"]),
     "StorageError": (("lib.db", "disk full"), {"hint": "make room"}, ["'lib.db'", "disk full", "make room"]),
     "NotEnoughSpace": (

@@ -21,7 +21,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plmsearch.errors import ParameterError, StorageError
-from plmsearch.formats.hits import COLUMN_TYPES, DEFAULT_HIT_COLUMNS, HIT_FORMATS, write_hits
+from plmsearch.formats.hits import (
+    ALIGNED_HIT_COLUMNS,
+    COLUMN_TYPES,
+    DEFAULT_HIT_COLUMNS,
+    HIT_FORMATS,
+    write_hits,
+)
 from plmsearch.formats.output import open_output
 
 HIT = {
@@ -214,7 +220,7 @@ def test_every_format_takes_no_hits_at_all(tmp_path, name):
 
 
 def test_an_unknown_format_and_a_bad_choice_of_columns_are_refused(tmp_path):
-    with pytest.raises(ParameterError, match="one of: table, tsv, csv, jsonl, fasta, parquet"):
+    with pytest.raises(ParameterError, match="one of: table, tsv, csv, jsonl, fasta, m8, pairwise, parquet"):
         write_hits([], ("query",), "xls", tmp_path / "x")
     for columns in ((), ("query", "query")):
         with pytest.raises(ParameterError, match="at least one column, and none twice"):
@@ -225,7 +231,8 @@ def test_an_unknown_format_and_a_bad_choice_of_columns_are_refused(tmp_path):
 
 
 def test_every_default_column_has_a_type():
-    assert set(DEFAULT_HIT_COLUMNS) <= set(COLUMN_TYPES)
+    chosen = {*ALIGNED_HIT_COLUMNS, *(column for kind in HIT_FORMATS.values() for column in kind.columns)}
+    assert set(DEFAULT_HIT_COLUMNS) < chosen <= set(COLUMN_TYPES)
 
 
 # --- Output --------------------------------------------------------------------------------------

@@ -76,6 +76,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "h5py": ("formats",),
     "zstandard": ("formats",),
     "lark": ("filters",),
+    "parasail": ("search.alignment",),
     "sqlalchemy": ("store",),
     "alembic": ("store",),
     "pysqlite3": ("store",),
@@ -103,6 +104,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "h5py": (),
     "zstandard": (),
     "lark": (),
+    "parasail": (),
 }
 
 #: Where a module is imported inside a function: commands, so that --help is quick, and the two

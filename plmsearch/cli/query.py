@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,9 +14,12 @@ from plmsearch.cli import options as o
 from plmsearch.cli.console import EXIT_LEFT_OUT, handles_errors, note, print_left_out, remarks
 
 if TYPE_CHECKING:
+    from plmsearch.database import Database
+    from plmsearch.formats.hits import HitFormat
     from plmsearch.ingest.report import AddReport
     from plmsearch.ingest.scan import Input
-    from plmsearch.search.hits import Hit, Query
+    from plmsearch.search.hits import Hit, Query, SearchOptions
+    from plmsearch.store.rows import StoredSpace
 
 __all__ = ["query"]
 
@@ -43,13 +46,38 @@ def query(
     index: Annotated[
         str, typer.Option(help="auto (the quickest), exact, hnsw or ivf.", metavar="KIND")
     ] = "auto",
+    rerank: Annotated[
+        str | None,
+        typer.Option(help="align: align the best candidates and sort them anew.", metavar="METHOD"),
+    ] = None,
+    candidates: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Records that are aligned for each query; 10 k, at least 100, if left out.",
+            metavar="N",
+        ),
+    ] = None,
+    max_evalue: Annotated[
+        float | None,
+        typer.Option("-e", "--max-evalue", min=0, help="Largest E-value of the alignment.", metavar="E"),
+    ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            help="score, or after --rerank: evalue (the default then), bits or fident.", metavar="COLUMN"
+        ),
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say how the search is done, and among how many records.")
     ] = False,
     output: Annotated[str, typer.Option("-o", "--output", help="File; - is stdout.")] = "-",
     format: Annotated[
         str | None,
-        typer.Option(help="table (a terminal's default), tsv (a pipe's), csv, jsonl, parquet or fasta."),
+        typer.Option(
+            help="table (a terminal's default), tsv (a pipe's), csv, jsonl, parquet or fasta; after --rerank "
+            "m8 or pairwise too."
+        ),
     ] = None,
     format_output: Annotated[
         str | None,
@@ -79,32 +107,38 @@ def query(
     The score is the cosine similarity of the embeddings, in [-1, 1]. Output order is input order; hits
     of a query are ranked from 1. Fewer than k hits exist: fewer rows. Exit code 3: some queries were
     left out, each named with its reason.
+
+    --rerank align aligns each query with its best candidates (Smith-Waterman, BLOSUM62, gaps 11/1), adds
+    identity, coverage, positions, E-value and bits, and sorts by E-value.
     """
     from plmsearch.database import open_database
-    from plmsearch.formats.hits import DEFAULT_HIT_COLUMNS, hit_format, write_hits
+    from plmsearch.formats.hits import hit_format, write_hits
     from plmsearch.formats.read import open_input
     from plmsearch.ingest.queries import QUERIES_AT_ONCE
     from plmsearch.ingest.report import AddOptions, AddReport
     from plmsearch.ingest.scan import RecordList
-    from plmsearch.search.columns import choose_columns, column_types, header, hit_rows
+    from plmsearch.search.columns import column_types, header, hit_rows
     from plmsearch.search.hits import SearchOptions
     from plmsearch.sequences import SequenceRecord
 
-    kind = hit_format(format or ("table" if output == "-" and sys.stdout.isatty() else "tsv")).name
+    kind = hit_format(format or ("table" if output == "-" and sys.stdout.isatty() else "tsv"))
     if sum(map(bool, (inputs, seq, record))) != 1:
         raise typer.BadParameter("give exactly one of INPUT, --seq and --id")
+    _check_usage(kind, format_output, rerank, candidates, max_evalue, sort)
     policy = AddOptions(on_invalid, long=long)  # type: ignore[arg-type]
-    wishes = SearchOptions(k, min_score, exclude_self, exclude_identical, where, index)
+    wishes = SearchOptions(
+        k, min_score, exclude_self, exclude_identical, where, index, rerank, candidates, max_evalue, sort
+    )
     running = o.model_options(weights, device, precision, threads, batch_tokens)
     report = AddReport()
-    tally = _Tally(report)
+    tally = _Tally(report, aligned_only=bool(kind.columns))
     with ExitStack() as stack:
         db = stack.enter_context(open_database(database, model_options=running))
         searched = db.space(space, o.space_request(model, layers, pool))
         if where is not None:
             db.select(where)
         metadata = db.repository.metadata_columns()
-        columns = choose_columns(format_output or ",".join(DEFAULT_HIT_COLUMNS), metadata)
+        columns = _columns(kind, format_output, metadata, wishes)
         if record:
             results = db.search_stored(record, searched, wishes)
         else:
@@ -115,24 +149,78 @@ def query(
         if explain:
             for line in db.explain(searched, wishes, len(seq or record or ()) or QUERIES_AT_ONCE):
                 note(line)
-        rows = hit_rows(tally.watch(results), columns, metadata, as_types=kind in {"jsonl", "parquet"})
-        write_hits(rows, header(columns), kind, output, types=column_types(columns, metadata))
+        if rerank and not quiet:
+            _note_unknown(db, searched, wishes)
+        rows = hit_rows(tally.watch(results), columns, metadata, as_types=kind.name in {"jsonl", "parquet"})
+        write_hits(rows, header(columns), kind.name, output, types=column_types(columns, metadata))
     tally.print(quiet=quiet)
+
+
+def _check_usage(
+    kind: HitFormat,
+    format_output: str | None,
+    rerank: str | None,
+    candidates: int | None,
+    max_evalue: float | None,
+    sort: str | None,
+) -> None:
+    """Refuse what only an alignment can answer where none is asked for."""
+    asked = {
+        f"--format {kind.name}": bool(kind.columns),
+        "--candidates": candidates is not None,
+        "-e/--max-evalue": max_evalue is not None,
+        f"--sort {sort}": sort not in {None, "score"},
+    }
+    needing = [flag for flag, is_given in asked.items() if is_given]
+    if needing and rerank is None:
+        raise typer.BadParameter(f"{needing[0]} needs alignments: add --rerank align")
+    if kind.columns and format_output is not None:
+        raise typer.BadParameter(f"--format {kind.name} has columns of its own: leave out --format-output")
+
+
+def _columns(
+    kind: HitFormat, format_output: str | None, metadata: Mapping[str, str], wishes: SearchOptions
+) -> list[str]:
+    from plmsearch.formats.hits import ALIGNED_HIT_COLUMNS, DEFAULT_HIT_COLUMNS
+    from plmsearch.search.columns import choose_columns
+
+    if kind.columns:
+        return list(kind.columns)
+    default = DEFAULT_HIT_COLUMNS if wishes.rerank is None else ALIGNED_HIT_COLUMNS
+    return choose_columns(format_output or ",".join(default), metadata)
+
+
+def _note_unknown(db: Database, space: StoredSpace, wishes: SearchOptions) -> None:
+    """Say what becomes of records that cannot be aligned, if there are any."""
+    size = db.searched_size(space, wishes.where)
+    if size.n_unknown:
+        fate = "stay where their score puts them" if wishes.order == "score" else "come after all others"
+        if wishes.max_evalue is not None:
+            fate = "have no E-value and are left out"
+        records = f"{size.n_unknown:,} of {size.n_sequences:,} sequences are not known"
+        note(f"{records}: their records cannot be aligned and {fate}")
 
 
 class _Tally:
     """Counts queries on their way through, and says what no row of output can say."""
 
-    def __init__(self, report: AddReport) -> None:
+    def __init__(self, report: AddReport, *, aligned_only: bool) -> None:
         self._report = report
+        self._aligned_only = aligned_only
         self._n_queries = 0
         self._n_without = 0
+        self._n_unaligned = 0
 
     def watch(self, results: Iterator[tuple[Query, list[Hit]]]) -> Iterator[tuple[Query, list[Hit]]]:
-        for result in results:
+        for query, hits in results:
             self._n_queries += 1
-            self._n_without += not result[1]
-            yield result
+            self._n_without += not hits
+            if self._aligned_only:
+                aligned = [hit for hit in hits if hit.alignment is not None]
+                self._n_unaligned += len(hits) - len(aligned)
+                yield query, aligned
+            else:
+                yield query, hits
 
     def print(self, *, quiet: bool) -> None:
         """Name the queries that were left out; end with exit code 3 if there were any."""
@@ -142,5 +230,7 @@ class _Tally:
                 note(text)
             if self._n_without:
                 note(f"{self._n_without} of {self._n_queries} queries have no hit")
+            if self._n_unaligned:
+                note(f"{self._n_unaligned} hits without an alignment are left out; --format tsv has them")
         if self._report.skipped:
             raise typer.Exit(EXIT_LEFT_OUT)

@@ -21,6 +21,8 @@ fasta
     first appears. An id that holds white space is written as it is, and so reads back shorter.
 table
     For a terminal: aligned and folded, never cut. Widths are set anew for each block of rows.
+m8, pairwise
+    After re-ranking by alignment, with columns of their own: see `plmsearch.formats.alignments`.
 
 `HIT_FORMATS` is the registry; every list of choices is made from it.
 """
@@ -39,15 +41,16 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-import numpy as np
-
 from plmsearch.errors import ParameterError, StorageError
+from plmsearch.formats.alignments import M8_COLUMNS, PAIRWISE_COLUMNS, write_m8, write_pairwise
+from plmsearch.formats.cells import TSV_ESCAPES, Row, cell_text, cell_texts, scalar, visible
 from plmsearch.formats.output import open_output
 
 if TYPE_CHECKING:
     import polars as pl
 
 __all__ = [
+    "ALIGNED_HIT_COLUMNS",
     "COLUMN_TYPES",
     "DEFAULT_HIT_COLUMNS",
     "HIT_FORMATS",
@@ -59,23 +62,22 @@ __all__ = [
 #: What is written unless columns are chosen.
 DEFAULT_HIT_COLUMNS = ("query", "target", "rank", "score", "emb_pvalue", "emb_evalue", "description")
 
+#: The same after re-ranking by alignment.
+ALIGNED_HIT_COLUMNS = (
+    *DEFAULT_HIT_COLUMNS,
+    *("fident", "qcov", "tcov", "qstart", "qend", "tstart", "tend", "evalue", "bits", "emb_only"),
+)
+
 #: Types of the known columns; the names after `description` are those of MMseqs2 ``--format-output``.
 COLUMN_TYPES: Mapping[str, type] = {
     **dict.fromkeys(("query", "target", "description", "qseq", "tseq", "cigar"), str),
+    **dict.fromkeys(("qaln", "midline", "taln"), str),
     **dict.fromkeys(("rank", "alnlen", "mismatch", "gapopen", "qstart", "qend", "tstart", "tend"), int),
-    **dict.fromkeys(("qlen", "tlen"), int),
+    **dict.fromkeys(("qlen", "tlen", "raw"), int),
+    "emb_only": bool,
     **dict.fromkeys(("score", "emb_pvalue", "emb_evalue", "fident", "qcov", "tcov", "evalue", "bits"), float),
 }
 
-#: How floats are written in tsv, csv and table. Fractions as MMseqs2 does, E-values as BLAST does; any
-#: other float in full.
-_FLOAT_FORMATS = {
-    "score": "z.6f",
-    **dict.fromkeys(("emb_pvalue", "emb_evalue", "evalue"), ".3g"),
-    **dict.fromkeys(("fident", "qcov", "tcov"), ".3f"),
-    "bits": ".1f",
-}
-_TSV_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _HEADER_ESCAPES = str.maketrans({"\n": "\\n", "\r": "\\r"})
 _CSV_SPECIAL = re.compile(r'[,"\r\n]')
 _FASTA_WIDTH = 60  # residues a line, as UniProt
@@ -83,7 +85,6 @@ _TABLE_BLOCK = 500
 _TABLE_MIN_COLUMN = 8  # characters; narrower, rich would cut columns
 _PARQUET_BLOCK = 50_000
 
-Row = Mapping[str, object]
 Types = Mapping[str, type]
 Writer = Callable[[Iterable[Row], Sequence[str], TextIO, Types], None]
 
@@ -100,11 +101,14 @@ class HitFormat:
         Takes rows, columns, an open text file and the column types.
     summary : str
         One line for help texts.
+    columns : tuple of str
+        The columns it writes, all of an alignment; empty: those that are chosen.
     """
 
     name: str
     write: Writer
     summary: str
+    columns: tuple[str, ...] = ()
 
 
 HIT_FORMATS: dict[str, HitFormat] = {}
@@ -139,7 +143,8 @@ def write_hits(
     rows : iterable of mapping
         One for each hit. Values are str, int, float, bool or None; NumPy scalars are taken too.
     columns : sequence of str
-        What to write, in this order; fasta looks at ``target``, ``description`` and ``tseq`` only.
+        What to write, in this order; fasta looks at ``target``, ``description`` and ``tseq`` only, m8 and
+        pairwise at the columns of their `HitFormat`.
     format : str
         A name in `HIT_FORMATS`.
     out : text file, str or Path
@@ -183,29 +188,6 @@ def _register(name: str, summary: str) -> Callable[[Writer], Writer]:
     return add
 
 
-# --- Cells ---------------------------------------------------------------------------------------
-
-
-def _scalar(value: object) -> object:
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _text(column: str, value: object) -> str:
-    """Write one value for tsv, csv and table, not yet escaped."""
-    value = _scalar(value)
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return format(value, _FLOAT_FORMATS.get(column, ""))
-    return str(value)
-
-
-def _cells(row: Row, columns: Sequence[str]) -> list[str]:
-    return [_text(column, row.get(column)) for column in columns]
-
-
 # --- Text ----------------------------------------------------------------------------------------
 
 
@@ -221,29 +203,22 @@ def _write_table(rows: Iterable[Row], columns: Sequence[str], out: TextIO, types
         table = Table(box=None, pad_edge=False, show_header=i == 0)
         for column in columns:
             right = types.get(column, str) in (int, float)
-            table.add_column(Text(_visible(column)), justify="right" if right else "left", overflow="fold")
+            table.add_column(Text(visible(column)), justify="right" if right else "left", overflow="fold")
         for row in block:
-            table.add_row(*(Text(_visible(cell)) for cell in _cells(row, columns)))
+            table.add_row(*(Text(visible(cell)) for cell in cell_texts(row, columns)))
         console.print(table)
-
-
-def _visible(cell: str) -> str:
-    """Write control characters as escapes: text from a file must not steer the terminal."""
-    if cell.isprintable():
-        return cell
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cell)
 
 
 @_register("tsv", "tab-separated, with a header")
 def _write_tsv(rows: Iterable[Row], columns: Sequence[str], out: TextIO, types: Types) -> None:
-    out.write("\t".join(column.translate(_TSV_ESCAPES) for column in columns) + "\n")
+    out.write("\t".join(column.translate(TSV_ESCAPES) for column in columns) + "\n")
     for row in rows:
-        out.write("\t".join(cell.translate(_TSV_ESCAPES) for cell in _cells(row, columns)) + "\n")
+        out.write("\t".join(cell.translate(TSV_ESCAPES) for cell in cell_texts(row, columns)) + "\n")
 
 
 @_register("csv", "comma-separated, with a header")
 def _write_csv(rows: Iterable[Row], columns: Sequence[str], out: TextIO, types: Types) -> None:
-    for cells in chain([columns], (_cells(row, columns) for row in rows)):
+    for cells in chain([columns], (cell_texts(row, columns) for row in rows)):
         line = ",".join(map(_quoted, cells))
         out.write((line or '""') + "\n")  # one column and no value: not a blank line
 
@@ -261,7 +236,7 @@ def _write_jsonl(rows: Iterable[Row], columns: Sequence[str], out: TextIO, types
 
 
 def _json_value(value: object) -> object:
-    value = _scalar(value)
+    value = scalar(value)
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value
@@ -271,17 +246,29 @@ def _json_value(value: object) -> object:
 def _write_fasta(rows: Iterable[Row], columns: Sequence[str], out: TextIO, types: Types) -> None:
     seen = set()
     for row in rows:
-        target = _text("target", row.get("target"))
+        target = cell_text("target", row.get("target"))
         if target in seen:
             continue
         seen.add(target)
         residues = row.get("tseq")
         if not isinstance(residues, str) or not residues:
             raise ParameterError("tseq", residues, "the residues of the target, in every row")
-        header = f"{target} {_text('description', row.get('description'))}".rstrip()
+        header = f"{target} {cell_text('description', row.get('description'))}".rstrip()
         out.write(f">{header.translate(_HEADER_ESCAPES)}\n")
         for start in range(0, len(residues), _FASTA_WIDTH):
             out.write(residues[start : start + _FASTA_WIDTH] + "\n")
+
+
+def _write_aligned(write: Callable[[Iterable[Row], TextIO], None]) -> Writer:
+    return lambda rows, columns, out, types: write(rows, out)
+
+
+HIT_FORMATS["m8"] = HitFormat(
+    "m8", _write_aligned(write_m8), "BLAST's 12 columns, no header; after re-ranking", M8_COLUMNS
+)
+HIT_FORMATS["pairwise"] = HitFormat(
+    "pairwise", _write_aligned(write_pairwise), "every alignment in full; after re-ranking", PAIRWISE_COLUMNS
+)
 
 
 # --- Parquet -------------------------------------------------------------------------------------
@@ -343,12 +330,12 @@ def _refusals(folder: Path) -> Iterator[None]:
 
 
 def _typed(column: str, value: object, kind: type) -> object:
-    value = _scalar(value)
+    value = scalar(value)
     too_large = isinstance(value, int) and abs(value) >= 1 << 63
     if value is None or (type(value) is kind and not too_large):
         return value
     if kind is str:
-        return _text("", value)
+        return cell_text("", value)
     if kind is float and type(value) is int:
         return float(value)
     raise ParameterError(f"value of column {column!r}", value, f"of type {kind.__name__}")

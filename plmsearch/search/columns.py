@@ -12,12 +12,33 @@ from typing import Any
 
 from plmsearch.errors import ParameterError
 from plmsearch.metadata import typed
+from plmsearch.search.alignment import Alignment, aligned_rows
 from plmsearch.search.hits import Hit, Query
 
 __all__ = ["HIT_COLUMNS", "choose_columns", "column_types", "header", "hit_rows"]
 
-#: Columns every hit has, by name; those of MMseqs2 keep its spelling.
-HIT_COLUMNS: Mapping[str, Callable[[Query, Hit], object]] = {
+Value = Callable[[Query, Hit], object]
+
+
+def _of_alignment(name: str) -> Value:
+    """Return a field of the alignment; None where there is none."""
+    return lambda _, h: None if h.alignment is None else getattr(h.alignment, name)
+
+
+def _aligned_row(number: int) -> Value:
+    """Return one of the three rows an alignment is laid out in."""
+
+    def row(query: Query, hit: Hit) -> str | None:
+        if hit.alignment is None:
+            return None
+        return aligned_rows(hit.alignment, query.residues, hit.residues)[number]
+
+    return row
+
+
+#: Columns every hit has, by name; those of MMseqs2 keep its spelling. Those of the alignment are empty
+#: unless hits were re-ranked.
+HIT_COLUMNS: Mapping[str, Value] = {
     "query": lambda _, h: h.query,
     "target": lambda _, h: h.target,
     "rank": lambda _, h: h.rank,
@@ -29,6 +50,12 @@ HIT_COLUMNS: Mapping[str, Callable[[Query, Hit], object]] = {
     "tlen": lambda _, h: len(h.residues),
     "qseq": lambda q, _: q.residues or None,
     "tseq": lambda _, h: h.residues,
+    "raw": _of_alignment("score"),
+    **{name: _of_alignment(name) for name in Alignment.__dataclass_fields__ if name != "score"},
+    "qaln": _aligned_row(0),
+    "midline": _aligned_row(1),
+    "taln": _aligned_row(2),
+    "emb_only": lambda _, h: h.emb_only,
 }
 
 _META = "meta."

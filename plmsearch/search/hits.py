@@ -1,7 +1,8 @@
 """A hit is a neighbour joined to a record, ranked.
 
 One sequence may carry many records, so one neighbour may become many hits; k counts hits, that is
-records. Hits of a query are sorted by (-score, vector id, insertion order).
+records. Hits of a query are sorted by (-score, vector id, insertion order), until they are re-ranked
+(`plmsearch.search.rerank`).
 """
 
 from __future__ import annotations
@@ -9,10 +10,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from plmsearch.errors import ParameterError
+from plmsearch.search.alignment import Alignment
 from plmsearch.store.rows import StoredRecord
 from plmsearch.types import Float1D, Int1D
 
-__all__ = ["Hit", "Query", "SearchOptions", "make_hits"]
+__all__ = ["RERANKERS", "SORTS", "Hit", "Query", "SearchOptions", "make_hits"]
+
+#: Ways to re-rank hits.
+RERANKERS = ("align",)
+#: What hits can be sorted by; all but the first need an alignment.
+SORTS = ("score", "evalue", "bits", "fident")
+
+# Candidates to align: this many for each hit wanted, and no fewer than this.
+_CANDIDATES_PER_HIT = 10
+_MIN_CANDIDATES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +46,21 @@ class SearchOptions:
     index : {"auto", "exact", "hnsw", "ivf"}
         How to search; ``auto`` takes the way that is expected to be quickest. Only ``exact`` finds all
         neighbours for sure, and ``auto`` the share that was measured (`plmsearch info`).
+    rerank : {"align"} or None
+        Align the query with the candidates, and sort these anew.
+    n_candidates : int or None
+        Records that are aligned for each query, the first by score, never fewer than `k`; None: 10 k, at
+        least 100.
+    max_evalue : float or None
+        Leave out hits whose alignment has a larger E-value, or that have no alignment.
+    sort : {"score", "evalue", "bits", "fident"} or None
+        None: ``evalue`` if hits are re-ranked, else ``score``.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such way to re-rank or to sort, a number is out of its range, or something that
+        needs an alignment is asked for without `rerank`.
     """
 
     k: int = 10
@@ -42,6 +69,40 @@ class SearchOptions:
     exclude_identical: bool = False
     where: str | None = None
     index: str = "auto"
+    rerank: str | None = None
+    n_candidates: int | None = None
+    max_evalue: float | None = None
+    sort: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.rerank is not None and self.rerank not in RERANKERS:
+            raise ParameterError("rerank", self.rerank, f"one of: {', '.join(RERANKERS)}")
+        if self.sort is not None and self.sort not in SORTS:
+            raise ParameterError("sort", self.sort, f"one of: {', '.join(SORTS)}")
+        if self.n_candidates is not None and self.n_candidates < 1:
+            raise ParameterError("candidates", self.n_candidates, "at least 1")
+        if self.max_evalue is not None and not self.max_evalue >= 0:
+            raise ParameterError("max_evalue", self.max_evalue, "0 or more")
+        needs_alignment = (
+            ("candidates", self.n_candidates),
+            ("max_evalue", self.max_evalue),
+            ("sort", self.sort if self.sort != "score" else None),
+        )
+        for name, value in needs_alignment:
+            if value is not None and self.rerank is None:
+                raise ParameterError(name, value, "left out, or asked for with rerank 'align'")
+
+    @property
+    def order(self) -> str:
+        """What hits are sorted by."""
+        return self.sort or ("score" if self.rerank is None else "evalue")
+
+    @property
+    def n_wanted(self) -> int:
+        """Most records per query that are looked up: `k`, or the candidates of re-ranking."""
+        if self.rerank is None:
+            return self.k
+        return max(self.k, self.n_candidates or max(_CANDIDATES_PER_HIT * self.k, _MIN_CANDIDATES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +143,11 @@ class Hit:
         Of the target.
     emb_pvalue, emb_evalue : float or None
         None: no null distribution has been built for the space.
+    alignment : Alignment or None
+        None: hits were not re-ranked, the record has no sequence, or no two residues score above 0.
+    emb_only : bool or None
+        True: near by embedding, and alignment sees nothing (`plmsearch.search.rerank`). None: hits were
+        not re-ranked, or the record has no sequence.
     """
 
     query: str
@@ -93,6 +159,8 @@ class Hit:
     residues: str = ""
     emb_pvalue: float | None = None
     emb_evalue: float | None = None
+    alignment: Alignment | None = None
+    emb_only: bool | None = None
 
 
 def make_hits(
@@ -118,14 +186,14 @@ def make_hits(
     Returns
     -------
     list of Hit
-        At most `options.k`, ranked from 1.
+        At most `options.n_wanted`, ranked from 1 by score.
     """
     hits: list[Hit] = []
     for score, vector_id in zip(scores.tolist(), ids.tolist(), strict=True):
         if options.min_score is not None and score < options.min_score:
             break
         for record in records.get(vector_id, ()):
-            if len(hits) == options.k:
+            if len(hits) == options.n_wanted:
                 return hits
             if not _excluded(query, record, options):
                 hits.append(_hit(query, record, len(hits) + 1, score))

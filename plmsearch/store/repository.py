@@ -37,6 +37,7 @@ from plmsearch.store.rows import (
     LedgerRow,
     NewSegment,
     RunRow,
+    SearchedSize,
     StoredIndex,
     StoredRecord,
     StoredSegment,
@@ -119,6 +120,22 @@ class Repository:
     def n_residues(self) -> int:
         """Sum the residues of the distinct sequences."""
         return int(self._scalar(select(func.coalesce(func.sum(t.sequences.c.n_residues), 0))))
+
+    def searched_size(self, space_id: int, condition: Condition | None = None) -> SearchedSize:
+        """Measure what a search of a space compares with: sequences of live records that meet a condition."""
+        s, v = t.sequences.c, t.vectors.c
+        wanted = select(t.records.c.sequence_id).where(*_live(condition))
+        query = (
+            select(
+                func.count(),
+                func.coalesce(func.sum(s.n_residues), 0),
+                func.count(func.nullif(s.n_residues, 0)),
+            )
+            .select_from(t.sequences.join(t.vectors, v.sequence_id == s.id))
+            .where(v.space_id == space_id, s.id.in_(wanted))
+        )
+        n_sequences, n_residues, n_known = self._all(query)[0]
+        return SearchedSize(n_sequences, n_residues, n_sequences - n_known)
 
     def spaces(self) -> list[StoredSpace]:
         """Return the embedding spaces, the default first."""

@@ -19,6 +19,7 @@ __all__ = [
     "NewSegment",
     "NewSequence",
     "RunRow",
+    "SearchedSize",
     "StoredIndex",
     "StoredRecord",
     "StoredSegment",
@@ -88,6 +89,18 @@ class StoredRecord:
     metadata: Mapping[str, str]
     residues: str
     sequence_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class SearchedSize:
+    """What a search compares with: distinct sequences, and their residues in all.
+
+    `n_unknown` of the sequences are not known: vectors that were imported without residues.
+    """
+
+    n_sequences: int
+    n_residues: int
+    n_unknown: int
 
 
 @dataclass(frozen=True, slots=True)
