@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -177,11 +177,11 @@ class Chunk:
 
     run_id: int
     counters: Counters
-    sequences: Sequence[NewSequence] = ()
-    records: Sequence[NewRecord] = ()
-    segments: Sequence[NewSegment] = ()
+    sequences: Iterable[NewSequence] = ()
+    records: Iterable[NewRecord] = ()
+    segments: Iterable[NewSegment] = ()
     buried: Sequence[int] = ()
-    ledger: Sequence[LedgerRow] = ()
+    ledger: Iterable[LedgerRow] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -23,7 +23,7 @@ import hashlib
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,7 @@ import numpy as np
 
 from plmsearch.errors import SegmentDamaged
 from plmsearch.types import Float2D, Int1D
+from plmsearch.vectors import unit_parts
 
 __all__ = ["FileStamp", "Segment", "open_segment", "read_stamp", "write_segment"]
 
@@ -118,7 +119,7 @@ def _aligned(offset: int) -> int:
     return -(-offset // _ALIGN) * _ALIGN
 
 
-def write_segment(path: Path, vectors: Float2D, ids: Int1D) -> FileStamp:
+def write_segment(path: Path, vectors: Float2D, ids: Int1D, *, unit: bool = False) -> FileStamp:
     """Write a vector file and sync it to the disk.
 
     Parameters
@@ -127,6 +128,8 @@ def write_segment(path: Path, vectors: Float2D, ids: Int1D) -> FileStamp:
         A new file; the caller renames it into place and syncs the directory.
     vectors : ndarray, dtype=float32, shape=(n, d)
     ids : ndarray, dtype=int64, shape=(n,)
+    unit : bool
+        Write the vectors at unit length.
 
     Returns
     -------
@@ -135,15 +138,13 @@ def write_segment(path: Path, vectors: Float2D, ids: Int1D) -> FileStamp:
     """
     header = _Header.for_shape(len(vectors), vectors.shape[1])
     packed = header.pack()
-    body = np.ascontiguousarray(vectors, dtype="<f4").reshape(-1).view(np.uint8).data
-    gap = b"\0" * (header.ids_offset - _HEADER_BYTES - len(body))
-    tail = gap + np.ascontiguousarray(ids, dtype="<i8").tobytes()
-    digests = b"".join(hashlib.sha256(b).digest() for b in _blocks(body, tail))
-    digest = hashlib.sha256(packed + digests).digest()
+    digests = bytearray()
     with path.open("xb") as file:
         file.write(packed)
-        file.write(body)
-        file.write(tail)
+        for block in _blocks(_body(header, vectors, ids, unit)):
+            digests += hashlib.sha256(block).digest()
+            file.write(block)
+        digest = hashlib.sha256(packed + digests).digest()
         file.write(digests + digest)
         file.flush()
         os.fsync(file.fileno())
@@ -151,14 +152,32 @@ def write_segment(path: Path, vectors: Float2D, ids: Int1D) -> FileStamp:
     return FileStamp(status.st_size, digest.hex(), status.st_mtime_ns, status.st_ino)
 
 
-def _blocks(body: memoryview, tail: bytes) -> Iterator[bytes | memoryview]:
-    """Cut body and tail, taken as one string of bytes, into blocks."""
-    whole = len(body) // _BLOCK_BYTES * _BLOCK_BYTES
-    for start in range(0, whole, _BLOCK_BYTES):
-        yield body[start : start + _BLOCK_BYTES]
-    rest = memoryview(bytes(body[whole:]) + tail)
-    for start in range(0, len(rest), _BLOCK_BYTES):
-        yield rest[start : start + _BLOCK_BYTES]
+def _body(header: _Header, vectors: Float2D, ids: Int1D, unit: bool) -> Iterator[memoryview]:
+    """Yield everything between header and footer."""
+    for part in unit_parts(vectors) if unit else (vectors,):
+        yield np.ascontiguousarray(part, dtype="<f4").reshape(-1).view(np.uint8).data
+    n_bytes = _HEADER_BYTES + header.n_vectors * header.dim * 4
+    yield memoryview(bytes(header.ids_offset - n_bytes))
+    yield np.ascontiguousarray(ids, dtype="<i8").view(np.uint8).data
+
+
+def _blocks(parts: Iterable[memoryview]) -> Iterator[memoryview]:
+    """Cut parts, taken as one string of bytes, into blocks."""
+    rest = bytearray()
+    for part in parts:
+        start = _BLOCK_BYTES - len(rest) if rest else 0
+        rest += part[:start]
+        if len(rest) == _BLOCK_BYTES:
+            yield memoryview(rest)
+            rest = bytearray()
+        if rest:
+            continue
+        whole = start + (len(part) - start) // _BLOCK_BYTES * _BLOCK_BYTES
+        for first in range(start, whole, _BLOCK_BYTES):
+            yield part[first : first + _BLOCK_BYTES]
+        rest += part[whole:]
+    if rest:
+        yield memoryview(rest)
 
 
 def read_stamp(path: Path, digest: str) -> FileStamp:
