@@ -198,6 +198,8 @@ class Repository:
 
     def n_without_vector(self, space_id: int) -> int:
         """Count live and known sequences that a space lacks."""
+        if self.has_every_vector(space_id):
+            return 0
         c, v, s = t.records.c, t.vectors.c, t.sequences.c
         has_vector = select(v.sequence_id).where(v.space_id == space_id, v.sequence_id == c.sequence_id)
         query = (
@@ -206,6 +208,12 @@ class Repository:
             .where(c.deleted.is_(None), s.residues != "", ~has_vector.exists())
         )
         return int(self._scalar(query))
+
+    def has_every_vector(self, space_id: int) -> bool:
+        """Tell whether each sequence has a vector in a space, by counting: no sequence has two."""
+        vectors = select(func.count()).where(t.vectors.c.space_id == space_id)
+        sequences = select(func.count()).select_from(t.sequences)
+        return bool(self._scalar(select(vectors.scalar_subquery() == sequences.scalar_subquery())))
 
     def n_records_with_vector(self, space_id: int) -> int:
         """Count live records that have a vector in a space."""

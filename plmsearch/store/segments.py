@@ -26,6 +26,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -211,21 +212,22 @@ def open_segment(path: Path, stamp: FileStamp, *, full: bool = False) -> Segment
     FileNotFoundError
         If there is no such file.
     """
-    status = path.stat()
-    if status.st_size != stamp.size_bytes:
-        raise SegmentDamaged(path, f"{status.st_size} bytes, {stamp.size_bytes} were written")
-    if status.st_size < _HEADER_BYTES + _DIGEST_BYTES:
-        raise SegmentDamaged(path, "too short for a header")
-    raw: np.ndarray[tuple[int], np.dtype[np.uint8]] = np.memmap(path, np.uint8, "r")
-    header = _read_header(path, bytes(raw[:_HEADER_BYTES]))
-    if header.file_bytes != status.st_size:
-        raise SegmentDamaged(path, "the header does not fit the size of the file")
-    footer = bytes(raw[header.footer_offset :])
-    digest = hashlib.sha256(header.pack() + footer[:-_DIGEST_BYTES]).digest()
-    if footer[-_DIGEST_BYTES:] != digest or digest.hex() != stamp.digest:
-        raise SegmentDamaged(path, "the checksum of header and footer is wrong")
-    if full or not _is_untouched(status, stamp):
-        _check_body(path, raw, header, footer)
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        if status.st_size != stamp.size_bytes:
+            raise SegmentDamaged(path, f"{status.st_size} bytes, {stamp.size_bytes} were written")
+        if status.st_size < _HEADER_BYTES + _DIGEST_BYTES:
+            raise SegmentDamaged(path, "too short for a header")
+        raw: np.ndarray[tuple[int], np.dtype[np.uint8]] = np.memmap(file, np.uint8, "r")
+        header = _read_header(path, bytes(raw[:_HEADER_BYTES]))
+        if header.file_bytes != status.st_size:
+            raise SegmentDamaged(path, "the header does not fit the size of the file")
+        footer = bytes(raw[header.footer_offset :])
+        digest = hashlib.sha256(header.pack() + footer[:-_DIGEST_BYTES]).digest()
+        if footer[-_DIGEST_BYTES:] != digest or digest.hex() != stamp.digest:
+            raise SegmentDamaged(path, "the checksum of header and footer is wrong")
+        if full or not _is_untouched(status, stamp):
+            _check_body(path, file, header, footer)
     vectors = raw[_HEADER_BYTES : _HEADER_BYTES + header.n_vectors * header.dim * 4].view("<f4")
     return Segment(
         vectors=vectors.reshape(header.n_vectors, header.dim),
@@ -251,13 +253,15 @@ def _read_header(path: Path, packed: bytes) -> _Header:
     return header
 
 
-def _check_body(
-    path: Path, raw: np.ndarray[tuple[int], np.dtype[np.uint8]], header: _Header, footer: bytes
-) -> None:
+def _check_body(path: Path, file: BinaryIO, header: _Header, footer: bytes) -> None:
     """Compare every block with its digest."""
+    # Read, not mapped: a system reads ahead of one who reads in order.
+    buffer = memoryview(bytearray(_BLOCK_BYTES))
+    file.seek(_HEADER_BYTES)
     for block in range(header.n_blocks):
         start = _HEADER_BYTES + block * _BLOCK_BYTES
         stop = min(start + _BLOCK_BYTES, header.footer_offset)
-        found = hashlib.sha256(raw[start:stop].data).digest()
+        n_read = file.readinto(buffer[: stop - start])  # type: ignore[attr-defined]
+        found = hashlib.sha256(buffer[:n_read]).digest()
         if found != footer[block * _DIGEST_BYTES : (block + 1) * _DIGEST_BYTES]:
             raise SegmentDamaged(path, f"bytes {start} to {stop} are not what was written")
