@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from threading import Thread
@@ -32,7 +32,7 @@ from plmsearch.errors import (
 from plmsearch.exchange.pages import BarePage, PreparedPage
 from plmsearch.exchange.room import require_room
 from plmsearch.exchange.writer import VectorWriter, rows_of_segment
-from plmsearch.formats.vectors import VectorFile
+from plmsearch.formats.vectors import VectorFile, VectorPage
 from plmsearch.ingest.prepare import Prepared, prepare
 from plmsearch.ingest.provenance import record_run
 from plmsearch.ingest.report import AddOptions, AddReport, OnDuplicate, Progress, check_choice
@@ -288,12 +288,21 @@ def _refuse_repeated(file: VectorFile, ids: Sequence[str], seen: set[str], n_see
 
 def _pages(file: VectorFile, n_rows: int) -> Iterator[PreparedPage | BarePage]:
     row = 1
-    for page in file.pages(n_rows):
+    for page in _read_ahead(file.pages(n_rows)):
         if page.records is None:
             yield BarePage(page.ids, page.vectors, file.name, row)
         else:
             yield PreparedPage([_prepared(record) for record in page.records], page.vectors)
         row += len(page.vectors)
+
+
+def _read_ahead(pages: Iterator[VectorPage]) -> Iterator[VectorPage]:
+    """Read the next page while one is stored; so two are held."""
+    with ThreadPoolExecutor(1) as beside:
+        coming = beside.submit(next, pages, None)
+        while (page := coming.result()) is not None:
+            coming = beside.submit(next, pages, None)
+            yield page
 
 
 def _prepared(record: SequenceRecord) -> Prepared:
