@@ -19,14 +19,13 @@ from plmsearch.ingest.provenance import record_run
 from plmsearch.ingest.report import AddReport, Progress
 from plmsearch.store.directory import Layout, storage_errors
 from plmsearch.store.repository import Repository
-from plmsearch.store.rows import NewSegment, StoredSegment, StoredSpace
+from plmsearch.store.rows import StoredSegment, StoredSpace
 from plmsearch.store.segments import open_segment
 from plmsearch.store.session import open_writer
 from plmsearch.store.space_left import bytes_of_vectors, require_space
 from plmsearch.store.upkeep import refresh_files
-from plmsearch.store.vector_files import publish_vectors
+from plmsearch.store.vector_files import publish_segment
 from plmsearch.types import Bool1D, Int1D
-from plmsearch.vectors import unit_vectors
 
 __all__ = ["OptimizeReport", "optimize"]
 
@@ -150,14 +149,9 @@ def _exchange(
     new = None
     if len(ids):
         vectors = np.concatenate([s.vectors[rows] for s, rows in zip(opened, live, strict=True)])
-        segment_id = repository.counters().segment_id
-        file, unit_file = f"{segment_id:08d}.vec", f"{segment_id:08d}-unit.vec"
-        with storage_errors(layout.root):
-            stamp = publish_vectors(layout, layout.segments / file, vectors, ids)
-            unit = unit_vectors(vectors, space.spec.dim)
-            unit_stamp = publish_vectors(layout, layout.derived / unit_file, unit, ids)
         rows = repository.vector_rows(space.space_id, ids.tolist())
-        new = NewSegment(segment_id, space.space_id, file, stamp, rows, unit_file, unit_stamp)
+        segment_id = repository.counters().segment_id
+        new = publish_segment(layout, space.space_id, segment_id, vectors, rows)
     repository.exchange_segments([s.segment_id for s in old], new)
     with storage_errors(layout.root):
         for segment in old:

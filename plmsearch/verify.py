@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +28,7 @@ from plmsearch.store.repository import Repository
 from plmsearch.store.rows import RunRow, StoredSegment, StoredSpace
 from plmsearch.store.seal import check_seal, is_sealed
 from plmsearch.store.segments import FileStamp, Segment, check_file, open_segment
-from plmsearch.vectors import check_vectors, unit_vectors
+from plmsearch.vectors import check_vectors, unit_error
 
 __all__ = ["Finding", "verify"]
 
@@ -35,6 +38,8 @@ Severity = Literal["damage", "rebuildable", "note"]
 _ATTEMPTS = 5
 #: A unit vector is computed once and stored; computing it again gives the same up to rounding.
 _UNIT_TOLERANCE = 1e-6
+#: Files looked at at once: checksums are a matter of the processor, reading of the disk.
+_THREADS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +124,9 @@ def _findings(reader: Reader, *, full: bool) -> Iterator[Finding]:
         known.update(s.file for s in segments)
         yield from _coverage(repository, space, reader.path)
         yield from _index(repository, layout, space, reader.path, full=full)
-        for segment in segments:
-            yield from _segment(repository, layout, space, segment, rows, full=full, remedy=mend)
+        check = partial(_segment, repository, layout, space, rows=rows, full=full, remedy=mend)
+        with ThreadPoolExecutor(_THREADS) as pool:
+            yield from chain.from_iterable(pool.map(check, segments))
     yield from _orphans(layout, known)
 
 
@@ -174,27 +180,33 @@ def _segment(
     layout: Layout,
     space: StoredSpace,
     segment: StoredSegment,
-    rows: Mapping[int, audit.SegmentRows],
     *,
+    rows: Mapping[int, audit.SegmentRows],
     full: bool,
     remedy: str,
-) -> Iterator[Finding]:
+) -> list[Finding]:
     where = f"segments/{segment.file}"
     opened = _open(layout.segments / segment.file, segment.stamp, full=full)
     if isinstance(opened, str):
-        yield Finding("damage", where, opened, remedy)
-        return
-    for problem in _contradictions(space, segment, opened, rows.get(segment.segment_id)):
-        yield Finding("damage", where, problem, remedy)
+        return [Finding("damage", where, opened, remedy)]
+    problems = _contradictions(space, segment, opened, rows.get(segment.segment_id))
+    found = [Finding("damage", where, problem, remedy) for problem in problems]
     if full:
-        if opened.ids.tolist() != audit.vector_ids(repository, segment.segment_id):
-            yield Finding("damage", where, "its rows belong to other sequences than the catalog says", remedy)
+        if not _has_its_ids(repository, segment, opened):
+            problem = "its rows belong to other sequences than the catalog says"
+            found.append(Finding("damage", where, problem, remedy))
         try:
             check_vectors(opened.vectors)
         except InvalidVectorError as error:
-            yield Finding("damage", where, str(error), remedy)
-            return
-    yield from _derived(layout, space, segment, opened, full=full, remedy=remedy)
+            return [*found, Finding("damage", where, str(error), remedy)]
+    return [*found, *_derived(layout, segment, opened, full=full, remedy=remedy)]
+
+
+def _has_its_ids(repository: Repository, segment: StoredSegment, opened: Segment) -> bool:
+    """Compare the ids of a file with those of the catalog, row by row."""
+    ids = opened.ids
+    within = (int(ids.min()), int(ids.max())) if len(ids) else None
+    return np.array_equal(ids, audit.vector_ids(repository, segment.segment_id, within))
 
 
 def _open(path: Path, stamp: FileStamp, *, full: bool) -> Segment | str:
@@ -224,7 +236,7 @@ def _contradictions(
 
 
 def _derived(
-    layout: Layout, space: StoredSpace, segment: StoredSegment, raw: Segment, *, full: bool, remedy: str
+    layout: Layout, segment: StoredSegment, raw: Segment, *, full: bool, remedy: str
 ) -> Iterator[Finding]:
     if segment.unit_file is None or segment.unit_stamp is None:
         yield Finding("rebuildable", f"segments/{segment.file}", "it has no copy of unit length", remedy)
@@ -235,7 +247,7 @@ def _derived(
         yield Finding("rebuildable", where, unit, remedy)
     elif unit.vectors.shape != raw.vectors.shape or not np.array_equal(unit.ids, raw.ids):
         yield Finding("rebuildable", where, "it is not made from its segment", remedy)
-    elif full and np.abs(unit.vectors - unit_vectors(raw.vectors, space.spec.dim)).max() > _UNIT_TOLERANCE:
+    elif full and not unit_error(unit.vectors, raw.vectors) <= _UNIT_TOLERANCE:
         yield Finding("rebuildable", where, "its vectors are not those of its segment", remedy)
 
 

@@ -46,6 +46,7 @@ def test_an_array_takes_its_ids_from_a_list_or_a_table(tmp_path):
     (tmp_path / "ids.tsv").write_text("id\tv_call\n" + "".join(f"{i}\tV{i}\n" for i in IDS))
     assert_same(read(tmp_path / "x.npy", records=tmp_path / "ids.txt"))
     assert_same(read(tmp_path / "x.npy", records=tmp_path / "ids.tsv"))
+    assert next(open_vectors(tmp_path / "x.npy", records=tmp_path / "ids.txt").pages(9)).records is None
     page = next(open_vectors(tmp_path / "x.npy", records=tmp_path / "ids.tsv").pages(9))
     assert [r.metadata for r in page.records or ()] == [{"v_call": f"V{i}"} for i in IDS]
 

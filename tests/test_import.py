@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import errno
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy import update
 from support import all_vectors, cli, contents, ledger, make_db, records
 
 import plmsearch
 from plmsearch.database import open_database
 from plmsearch.embedding.spec import external_spec
 from plmsearch.exchange import writer
+from plmsearch.store import tables as t
+from plmsearch.store import vector_files
+from plmsearch.store.session import open_writer
 from plmsearch.verify import verify
 
 RNG = np.random.default_rng(0)
@@ -51,6 +57,67 @@ def test_the_oracle_is_the_array_in_several_segments(tmp_path, monkeypatch):
     np.testing.assert_array_equal(np.stack([found[i] for i in IDS]), VECTORS)
     assert len(list((tmp_path / "db" / "segments").iterdir())) == 3
     assert findings(tmp_path / "db") == []
+
+
+@pytest.mark.parametrize("known", [[0], [6], [1, 2, 5], []], ids=str)
+def test_known_rows_are_passed_over_wherever_they_stand(tmp_path, monkeypatch, known):
+    monkeypatch.setattr(writer, "_MAX_ROWS", 3)
+    path = tmp_path / "db"
+    first = [*known, *({0, 3} - {*known} if not known else ())]
+    cli("import", path, npz(tmp_path / "x.npz", VECTORS[first], [IDS[i] for i in first]), "--space", "mine")
+    done = cli("import", path, npz(tmp_path / "y.npz"), "--space", "mine")
+    assert f"{7 - len(first)} added" in done.err and f"{len(first)} already present" in done.err
+    assert [row["outcome"] == "present" for row in ledger(path, 2)] == [i in first for i in range(7)]
+    assert [(row["row"], row["input_id"]) for row in ledger(path, 2)] == list(enumerate(IDS, start=1))
+    ((_, found),) = all_vectors(path).items()
+    np.testing.assert_array_equal(np.stack([found[i] for i in IDS]), VECTORS)
+    assert findings(path) == []
+
+
+def test_an_id_that_a_renamed_record_took_is_renamed_too(path, tmp_path):
+    for rows, ids in (slice(1, 2), ["p0"]), (slice(2, 4), ["p0_2", "new"]):
+        other = npz(tmp_path / "y.npz", VECTORS[rows], ids)
+        assert cli("import", path, other, "--space", "mine", "--on-duplicate", "rename").code == 0
+    vectors = all_vectors(path)["external:mine/0/whole/mean"]
+    for record_id, row in {"p0": 0, "p0_2": 1, "p0_2_2": 2, "new": 3}.items():
+        np.testing.assert_array_equal(vectors[record_id], VECTORS[row])
+    assert findings(path) == []
+
+
+@pytest.mark.parametrize("unit", [False, True])
+def test_a_full_disk_keeps_what_was_committed_and_the_same_command_continues(tmp_path, monkeypatch, unit):
+    monkeypatch.setattr(writer, "_MAX_ROWS", 3)
+    path, file, write = tmp_path / "db", npz(tmp_path / "x.npz"), vector_files.write_segment
+
+    def full(target, *content, **how):
+        if target.name == f"00000002{'-unit' * unit}.vec":
+            raise OSError(errno.ENOSPC, "No space left on device", str(target))
+        return write(target, *content, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(vector_files, "write_segment", full)
+        done = cli("import", path, file, "--space", "mine")
+    assert done.code != 0 and "free some space and run the same command again" in done.err
+    assert list(contents(path)) == IDS[:3]
+    with open_database(path) as db:
+        (run,) = db.repository.runs()
+        assert (run.status, json.loads(run.summary or "")["n_added"]) == ("failed", 3)
+    assert cli("import", path, file, "--space", "mine").code == 0
+    assert list(contents(path)) == IDS and findings(path) == []
+
+
+def test_a_hash_that_is_not_that_of_its_record_is_found(path):
+    with open_writer(path) as repository, repository.begin() as connection:
+        connection.execute(update(t.sequences).where(t.sequences.c.id == 4).values(hash=b"x" * 32))
+    assert findings(path) == ["damage: the residues of sequence 4 do not have the hash that is stored"]
+
+
+def test_what_normalising_changes_is_counted(tmp_path):
+    (tmp_path / "x.tsv").write_text("id\tseq\n" + "".join(f"{i}\tEVQLVE{i}GG\n" for i in "acdef"))
+    file = npz(tmp_path / "x.npz", VECTORS[:5], list("acdef"))
+    done = cli("import", tmp_path / "db", file, "--records", tmp_path / "x.tsv")
+    assert done.code == 0 and "5 rows: lower-case letters raised" in done.err
+    assert [json.loads(row["notes"]) for row in ledger(tmp_path / "db", 1)] == [{"lowercase": 1}] * 5
 
 
 @pytest.mark.parametrize("command", [("query", "--seq", "EVQLVESGG"), ("embed",)])

@@ -228,10 +228,10 @@ def test_a_full_disk_is_an_error_that_says_what_to_do_and_leaves_the_database_as
     before = contents(path)
     write = vector_files.write_segment
 
-    def full(target, vectors, ids):
+    def full(target, *content, **how):
         if target.name.endswith("-unit.vec") is unit:
             raise OSError(errno.ENOSPC, "No space left on device", str(target))
-        return write(target, vectors, ids)
+        return write(target, *content, **how)
 
     with monkeypatch.context() as patch:
         patch.setattr(vector_files, "write_segment", full)

@@ -165,6 +165,17 @@ def test_a_chunk_that_conflicts_is_refused_whole(repository, run_id, space_id, c
     assert everything(repository) == before
 
 
+def test_a_segment_whose_files_could_not_be_written_takes_the_chunk_back(repository, run_id, space_id):
+    def written():
+        yield segment(1, space_id, [1, 2])
+        raise OSError("no space")
+
+    before = everything(repository)
+    with pytest.raises(OSError, match="no space"):
+        repository.commit(chunk(run_id, space_id, segments=written()))
+    assert everything(repository) == before
+
+
 def test_every_commit_of_data_raises_the_generation_by_one(repository, run_id, space_id):
     start = repository.generation()
     for n in range(3):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from plmsearch.errors import SegmentDamaged
 from plmsearch.store.segments import open_segment, read_stamp, write_segment
+from plmsearch.vectors import unit_vectors
 
 HEADER = 64
 BLOCK = 1 << 20
@@ -116,6 +117,19 @@ def test_arrays_of_another_order_or_width_are_stored_the_same(new_path):
         for v, i in ((vectors, ids), (np.asfortranarray(vectors), ids.astype(">i8")))
     ]
     assert stamps[0].digest == stamps[1].digest
+
+
+@fresh_files
+@given(n=st.integers(0, 60), dim=st.integers(1, 70))
+@example(*LARGE)
+@example(n=BLOCK // 4 // 64 + 1, dim=64)
+@example(n=2, dim=BLOCK // 4 + 1)
+def test_vectors_written_at_unit_length_are_those_scaled_before(new_path, n, dim):
+    vectors, ids = content(n, dim)
+    first, second = new_path(), new_path().with_suffix(".unit")
+    write_segment(first, unit_vectors(vectors, dim), ids)
+    write_segment(second, vectors, ids, unit=True)
+    assert first.read_bytes() == second.read_bytes()
 
 
 def test_an_existing_file_is_never_overwritten(written):

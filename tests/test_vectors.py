@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from plmsearch.errors import DimensionMismatch, InvalidVectorError, VectorIndexError
-from plmsearch.vectors import check_vectors, unit_vectors
+from plmsearch.vectors import check_vectors, unit_error, unit_vectors
 
 ANY_FLOAT32 = st.floats(width=32)
 MATRICES = hnp.arrays(np.float32, st.tuples(st.integers(0, 4), st.integers(1, 5)), elements=ANY_FLOAT32)
@@ -82,3 +82,23 @@ def test_an_array_of_another_rank_is_refused_by_its_shape(shape):
 
 def test_no_vectors_are_fine():
     assert unit_vectors(np.empty((0, 4), dtype=np.float32), 4).shape == (0, 4)
+
+
+@given(MATRICES.filter(lambda m: not without_direction(m)), st.floats(-1, 1, width=32))
+def test_the_error_of_unit_vectors_is_the_largest_of_any_component(vectors, change):
+    unit = unit_vectors(vectors, vectors.shape[1])
+    assert unit_error(unit, vectors) < 1e-7
+    if len(unit):
+        unit[-1, 0] += np.float32(change)
+        assert unit_error(unit, vectors) == pytest.approx(abs(change), abs=1e-6)
+        unit[0, -1] = np.nan
+        assert np.isnan(unit_error(unit, vectors))
+
+
+def test_rows_beyond_the_first_part_are_named_and_scaled():
+    vectors = np.ones((700, 1000), dtype=np.float32)
+    np.testing.assert_allclose(unit_vectors(vectors, 1000), 1000**-0.5, rtol=1e-6)
+    vectors[650] = 0
+    with pytest.raises(InvalidVectorError) as caught:
+        check_vectors(vectors)
+    assert caught.value.row == 650

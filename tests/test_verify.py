@@ -42,7 +42,7 @@ def first_segment(path):
 
 def held_by_first_segment(path):
     with open_database(path) as db:
-        sequence_ids = audit.vector_ids(db.repository, 1)
+        sequence_ids = audit.vector_ids(db.repository, 1).tolist()
         found = db.repository.records_of_sequences(sequence_ids)
         return [r.record_id for i in sequence_ids for r in found[i]]
 

@@ -9,12 +9,11 @@ import numpy as np
 from plmsearch.errors import VectorConflict
 from plmsearch.exchange.agreement import agree
 from plmsearch.exchange.writer import rows_of_segment
-from plmsearch.store.directory import Layout, storage_errors
+from plmsearch.store.directory import Layout
 from plmsearch.store.repository import Repository
-from plmsearch.store.rows import Chunk, Counters, NewSegment, StoredRecord, StoredSpace, VectorRow
-from plmsearch.store.vector_files import VectorFiles, publish_vectors
+from plmsearch.store.rows import Chunk, Counters, StoredRecord, StoredSpace, VectorRow
+from plmsearch.store.vector_files import VectorFiles, publish_segment
 from plmsearch.types import Float1D, Float2D
-from plmsearch.vectors import unit_vectors
 
 __all__ = ["SpaceFiller"]
 
@@ -88,14 +87,8 @@ class SpaceFiller:
             return
         counters = self._repository.counters()
         segment_id = counters.segment_id
-        file, unit_file = f"{segment_id:08d}.vec", f"{segment_id:08d}-unit.vec"
         vectors = np.stack(list(self._waiting.values()))
-        ids = np.array(list(self._waiting), dtype=np.int64)
-        with storage_errors(self._layout.root):
-            stamp = publish_vectors(self._layout, self._layout.segments / file, vectors, ids)
-            unit = unit_vectors(vectors, self._space.spec.dim)
-            unit_stamp = publish_vectors(self._layout, self._layout.derived / unit_file, unit, ids)
-        segment = NewSegment(segment_id, self._space.space_id, file, stamp, self._rows, unit_file, unit_stamp)
+        segment = publish_segment(self._layout, self._space.space_id, segment_id, vectors, self._rows)
         after = Counters(counters.sequence_id, counters.record_key, segment_id + 1)
         self._repository.commit(Chunk(self._run_id, after, segments=[segment]))
         self._segments = self._repository.segments(self._space.space_id)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from threading import Thread
 
 from plmsearch.database import Database
 from plmsearch.embedding.spec import (
@@ -27,7 +29,7 @@ from plmsearch.errors import (
     InvalidVectorError,
     ParameterError,
 )
-from plmsearch.exchange.pages import PreparedPage
+from plmsearch.exchange.pages import BarePage, PreparedPage
 from plmsearch.exchange.room import require_room
 from plmsearch.exchange.writer import VectorWriter, rows_of_segment
 from plmsearch.formats.vectors import VectorFile, VectorPage
@@ -47,6 +49,9 @@ __all__ = ["IMPORT_DUPLICATES", "ImportOptions", "import_vectors"]
 
 #: Policies for an id that is taken by a different record.
 IMPORT_DUPLICATES: tuple[OnDuplicate, ...] = ("error", "rename", "skip")
+
+#: Vectors checked at once: what stays in the cache.
+_CHECKED_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +81,10 @@ class ImportOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Input:
-    """A file of vectors, as provenance knows inputs."""
+    """A file of vectors, as provenance knows inputs; `digest` becomes its SHA-256."""
 
     file: VectorFile
+    digest: Future[str]
 
     @property
     def name(self) -> str:
@@ -93,7 +99,7 @@ class _Input:
         return self.file.size_bytes
 
     def sha256(self) -> str:
-        return self.file.sha256()
+        return self.digest.result()
 
     def __iter__(self) -> Iterator[SequenceRecord]:
         return iter(())
@@ -139,7 +145,8 @@ def import_vectors(
     _refuse_others(spec, spaces, database.path)
     known = database.repository.metadata_columns() if database.exists else {}
     require_room(database, file)
-    types = _checked(file, spec, TypeInference(known))
+    one = _Input(file, _hashing(file))
+    types = _checked(file, TypeInference(known))
     with database.writing(show) as repository:
         if not repository.spaces():
             repository.add_space(spec, is_default=True, is_complete=True)
@@ -149,11 +156,11 @@ def import_vectors(
         writer = VectorWriter(repository, layout, space, wishes.on_duplicate, show)
         writer.report.widened = types.widened
         parameters = {"options": asdict(wishes), "spaces": [asdict(spec)]}
-        with record_run(repository, "import", parameters, [_Input(file)], writer.report) as run_id:
+        with record_run(repository, "import", parameters, [one], writer.report) as run_id:
             show.start(file.reader.n_rows)
             stored = repository.metadata_columns()
             columns = {name: widen(kind, stored.get(name, kind)) for name, kind in types.types.items()}
-            writer.write(run_id, 0, _prepared_pages(file, rows_of_segment(spec.dim)), columns)
+            writer.write(run_id, 0, _pages(file, rows_of_segment(spec.dim)), columns)
             _complete(repository, space)
             writer.report.seconds = time.monotonic() - started
     return writer.report
@@ -237,11 +244,25 @@ def _complete(repository: Repository, space: StoredSpace) -> None:
 # --- The rows ------------------------------------------------------------------------------------
 
 
-def _checked(file: VectorFile, spec: EmbeddingSpec, types: TypeInference) -> TypeInference:
+def _hashing(file: VectorFile) -> Future[str]:
+    """Hash a file while its rows are checked; nobody waits for that if they are refused."""
+    digest: Future[str] = Future()
+
+    def run() -> None:
+        try:
+            digest.set_result(file.sha256())
+        except BaseException as exc:
+            digest.set_exception(exc)
+
+    Thread(target=run, daemon=True).start()
+    return digest
+
+
+def _checked(file: VectorFile, types: TypeInference) -> TypeInference:
     """Read and check every row; return the types of the metadata columns."""
     seen: set[str] = set()
     n_seen = 0
-    for page in file.pages(rows_of_segment(spec.dim)):
+    for page in file.pages(max(1, _CHECKED_BYTES // (file.reader.dim * 4))):
         try:
             check_vectors(page.vectors)
         except InvalidVectorError as error:
@@ -256,31 +277,32 @@ def _checked(file: VectorFile, spec: EmbeddingSpec, types: TypeInference) -> Typ
 
 
 def _refuse_repeated(file: VectorFile, ids: Sequence[str], seen: set[str], n_seen: int) -> None:
-    before = len(seen)
-    if len(seen.union(ids)) == before + len(ids):
-        seen.update(ids)
-        return
-    for row, record_id in enumerate(ids, start=n_seen + 1):
-        if record_id in seen:
-            raise DuplicateRecordError(record_id, source=file.name, row=row)
-        seen.add(record_id)
+    new = set(ids)
+    if len(new) < len(ids) or not new.isdisjoint(seen):
+        for row, record_id in enumerate(ids, start=n_seen + 1):
+            if record_id in seen:
+                raise DuplicateRecordError(record_id, source=file.name, row=row)
+            seen.add(record_id)
+    seen |= new
 
 
-def _prepared_pages(file: VectorFile, n_rows: int) -> Iterator[PreparedPage]:
-    row = 0
-    for page in file.pages(n_rows):
-        yield PreparedPage(_rows(file, page, row), page.vectors)
+def _pages(file: VectorFile, n_rows: int) -> Iterator[PreparedPage | BarePage]:
+    row = 1
+    for page in _read_ahead(file.pages(n_rows)):
+        if page.records is None:
+            yield BarePage(page.ids, page.vectors, file.name, row)
+        else:
+            yield PreparedPage([_prepared(record) for record in page.records], page.vectors)
         row += len(page.vectors)
 
 
-def _rows(file: VectorFile, page: VectorPage, before: int) -> list[Prepared]:
-    if page.records is not None:
-        return [_prepared(record) for record in page.records]
-    name = file.name
-    return [
-        Prepared(SequenceRecord(one, "", source=name, row=row), hash_hex=absent_sequence_hash(one))
-        for row, one in enumerate(page.ids, start=before + 1)
-    ]
+def _read_ahead(pages: Iterator[VectorPage]) -> Iterator[VectorPage]:
+    """Read the next page while one is stored; so two are held."""
+    with ThreadPoolExecutor(1) as beside:
+        coming = beside.submit(next, pages, None)
+        while (page := coming.result()) is not None:
+            coming = beside.submit(next, pages, None)
+            yield page
 
 
 def _prepared(record: SequenceRecord) -> Prepared:

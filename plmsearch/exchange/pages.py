@@ -12,7 +12,7 @@ from plmsearch.filters.tree import Condition
 from plmsearch.ingest.prepare import Prepared
 from plmsearch.metadata import metadata_json
 from plmsearch.reader import Reader
-from plmsearch.sequences import SequenceRecord
+from plmsearch.sequences import SequenceRecord, absent_sequence_hash
 from plmsearch.slices import slices
 from plmsearch.store.directory import Layout
 from plmsearch.store.rows import StoredRecord, StoredSpace, VectorRow
@@ -20,6 +20,7 @@ from plmsearch.store.vector_files import VectorFiles
 from plmsearch.types import Float2D
 
 __all__ = [
+    "BarePage",
     "Extent",
     "PreparedPage",
     "StoredPage",
@@ -51,6 +52,35 @@ class PreparedPage:
     rows: Sequence[Prepared]
     vectors: Float2D
     facts: Sequence[VectorRow] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BarePage:
+    """Vectors that are to be stored, of records of which nothing is known but the id.
+
+    Parameters
+    ----------
+    ids : sequence of str
+        Distinct.
+    vectors : ndarray, dtype=float32, shape=(n, d)
+    source : str
+        Name of the input, for messages.
+    first_row : int
+        Place of the first row in the input, counted from 1.
+    """
+
+    ids: Sequence[str]
+    vectors: Float2D
+    source: str
+    first_row: int
+
+    def prepared(self) -> PreparedPage:
+        """Return the same page row by row."""
+        rows = [
+            Prepared(SequenceRecord(one, "", source=self.source, row=row), hash_hex=absent_sequence_hash(one))
+            for row, one in enumerate(self.ids, start=self.first_row)
+        ]
+        return PreparedPage(rows, self.vectors)
 
 
 @dataclass(frozen=True, slots=True)

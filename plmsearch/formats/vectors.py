@@ -88,11 +88,14 @@ class VectorFile:
     reader : VectorReader
     records : callable or None
         Returns the rows of the table that goes with the file, from the first.
+    listed : callable or None
+        Returns the ids of the rows, where that table is a list.
     """
 
     path: Path
     reader: VectorReader
     records: Callable[[], Iterator[SequenceRecord]] | None = None
+    listed: Callable[[], Sequence[str]] | None = None
 
     @property
     def name(self) -> str:
@@ -122,25 +125,44 @@ class VectorFile:
         FileFormatError, TableFormatError
             If the file is damaged, or its table does not fit it.
         """
-        if self.records is None:
+        if self.records is not None:
+            yield from self._joined(n_rows, self.records())
+        elif self.listed is not None:
+            yield from self._named(n_rows, self.listed())
+        else:
             yield from self.reader.pages(n_rows)
-            return
-        rows = self.records()
-        for page in self.reader.pages(n_rows):
-            yield self._joined(page, list(islice(rows, len(page.vectors))))
-        if next(rows, None) is not None:
-            raise FileFormatError(self.name, f"has {self.reader.n_rows} vectors, its table has more rows")
 
-    def _joined(self, page: VectorPage, records: list[SequenceRecord]) -> VectorPage:
-        if len(records) < len(page.vectors):
+    def _joined(self, n_rows: int, rows: Iterator[SequenceRecord]) -> Iterator[VectorPage]:
+        n_seen = 0
+        for page in self.reader.pages(n_rows):
+            records = list(islice(rows, len(page.vectors)))
+            ids = [r.record_id for r in records]
+            self._compare(page, ids, n_seen)
+            n_seen += len(ids)
+            yield VectorPage(ids, page.vectors, records)
+        self._refuse_more(next(rows, None) is not None)
+
+    def _named(self, n_rows: int, listed: Sequence[str]) -> Iterator[VectorPage]:
+        n_seen = 0
+        for page in self.reader.pages(n_rows):
+            ids = listed[n_seen : n_seen + len(page.vectors)]
+            self._compare(page, ids, n_seen)
+            n_seen += len(ids)
+            yield VectorPage(ids, page.vectors)
+        self._refuse_more(len(listed) > n_seen)
+
+    def _compare(self, page: VectorPage, ids: Sequence[str], n_before: int) -> None:
+        """Refuse a table that has fewer rows than the file, or names them otherwise."""
+        if len(ids) < len(page.vectors):
             raise FileFormatError(self.name, f"has {self.reader.n_rows} vectors, its table has fewer rows")
-        ids = [r.record_id for r in records]
-        if page.ids:
-            for record, mine in zip(records, page.ids, strict=True):
-                if record.record_id != mine:
-                    reason = f"names {mine!r} where row {record.row} of its table has {record.record_id!r}"
-                    raise FileFormatError(self.name, reason, hint="bring the table into the file's order")
-        return VectorPage(ids, page.vectors, records)
+        for row, (mine, its) in enumerate(zip(page.ids, ids, strict=False), start=n_before + 1):
+            if mine != its:
+                reason = f"names {mine!r} where row {row} of its table has {its!r}"
+                raise FileFormatError(self.name, reason, hint="bring the table into the file's order")
+
+    def _refuse_more(self, has_more: bool) -> None:
+        if has_more:
+            raise FileFormatError(self.name, f"has {self.reader.n_rows} vectors, its table has more rows")
 
 
 def open_vectors(
@@ -194,25 +216,27 @@ def open_vectors(
         raise FileFormatError(str(path), "is no .npy, .npz, Parquet or HDF5 file")
     if records is None:
         return VectorFile(file, reader)
+    if _is_list(records):
+        return VectorFile(file, reader, listed=lambda: _listed_ids(records))
     return VectorFile(file, reader, _table_rows(records, id_col, seq_col))
 
 
-def _listed_ids(path: str | Path) -> Iterator[SequenceRecord]:
+def _is_list(path: str | Path) -> bool:
+    with closing(open_binary(path, str(path))) as handle:
+        first = handle.readline(_LONGEST_LINE)
+    return not first.startswith(PARQUET_MAGIC) and not any(d in first for d in (b"\t", b",", b";"))
+
+
+def _listed_ids(path: str | Path) -> list[str]:
     """Read a table of one column, which needs no header."""
     ids = read_ids(str(path))
-    start = 1 if ids[0].lower() in ID_COLUMNS else 0
-    for row, record_id in enumerate(ids[start:], start=1):
-        yield SequenceRecord(record_id, "", source=str(path), row=row)
+    return ids[1:] if ids[0].lower() in ID_COLUMNS else ids
 
 
 def _table_rows(
     path: str | Path, id_col: str | None, seq_col: str | None
 ) -> Callable[[], Iterator[SequenceRecord]]:
     """Open a table of ids, in which a column of sequences is an option."""
-    with closing(open_binary(path, str(path))) as handle:
-        first = handle.readline(_LONGEST_LINE)
-    if not first.startswith(PARQUET_MAGIC) and not any(d in first for d in (b"\t", b",", b";")):
-        return lambda: _listed_ids(path)
     table = open_table(path, str(path))
     record_id = choose_column(table, id_col, "--id-col", ID_COLUMNS, taken=seq_col)
     has_sequence = seq_col is not None or any(n.strip().lower() in SEQUENCE_COLUMNS for n in table.columns)
@@ -309,14 +333,14 @@ def _read_header(stream: IO[bytes]) -> _Array:
 
 def _read_rows(stream: IO[bytes], array: _Array, n_rows: int) -> np.ndarray[Any, np.dtype[Any]]:
     n_bytes = n_rows * array.shape[1] * array.dtype.itemsize
-    data = bytearray(n_bytes)
-    view, filled = memoryview(data), 0
+    data = np.empty(n_bytes, dtype=np.uint8)
+    view, filled = data.data, 0
     while filled < n_bytes:
         n_read = stream.readinto(view[filled:])  # type: ignore[attr-defined]
         if not n_read:
             raise EOFError("it ends before its last row")
         filled += n_read
-    return np.frombuffer(data, dtype=array.dtype).reshape(n_rows, array.shape[1])
+    return data.view(array.dtype).reshape(n_rows, array.shape[1])
 
 
 def _open_npy(path: Path) -> _NumpyFile:

@@ -7,7 +7,6 @@ bounded by the chunk, not by the input.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,26 +16,17 @@ import numpy as np
 
 from plmsearch.embedding.base import Embedder
 from plmsearch.embedding.embed import Embedded, embed_sequences, plan_of
+from plmsearch.ingest.batch import Batch
 from plmsearch.ingest.prepare import Prepared, prepare
-from plmsearch.ingest.report import AddOptions, AddReport, Progress, SkippedRow
+from plmsearch.ingest.report import AddOptions, AddReport, Progress
 from plmsearch.ingest.resolve import Resolution, Resolver
 from plmsearch.ingest.scan import Input
 from plmsearch.slices import slices
-from plmsearch.store.directory import Layout, storage_errors
+from plmsearch.store.directory import Layout
 from plmsearch.store.repository import Repository
-from plmsearch.store.rows import (
-    Chunk,
-    Counters,
-    LedgerRow,
-    NewRecord,
-    NewSegment,
-    NewSequence,
-    StoredSpace,
-    VectorRow,
-)
-from plmsearch.store.vector_files import publish_vectors
+from plmsearch.store.rows import NewSegment, StoredSpace, VectorRow
+from plmsearch.store.vector_files import publish_segment
 from plmsearch.types import Int1D
-from plmsearch.vectors import unit_vectors
 
 __all__ = ["ChunkWriter", "SpaceGroup", "group_spaces"]
 
@@ -135,20 +125,14 @@ class ChunkWriter:
         self._options, self._progress = options, progress
         self._resolver = Resolver(repository, options.on_duplicate)
         self._max_residues = min(s.spec.max_residues for g in groups for s in g.spaces)
+        self._batch = Batch(repository, self.report)
         self._columns: Mapping[str, str] = {}
         self._run_id = 0
         self._budget = _FIRST_RESIDUES
-        counters = repository.counters()
-        self._next_sequence_id = counters.sequence_id
-        self._next_key = counters.record_key
-        self._next_segment_id = counters.segment_id
         self._clear()
 
     def _clear(self) -> None:
         self._rows: list[tuple[int, Prepared, Resolution, int | None]] = []
-        self._new_sequences: dict[str, NewSequence] = {}
-        self._new_records: list[NewRecord] = []
-        self._buried: list[int] = []
         self._residues = 0
         self._since = time.monotonic()
 
@@ -175,64 +159,25 @@ class ChunkWriter:
         """Resolve some rows, looking everything up at once."""
         good = [r for r in rows if not r.reason]
         self._resolver.load([r.record.record_id for r in good])
-        known = self._known_sequences(good)
+        known = self._batch.known(good)
         for group in self._groups:
             group.look_up(self._repository, list(known.values()))
         for row in rows:
-            resolution = self._resolve(row)
+            resolution = self._resolver.resolve(row, self._batch.next_key)
             sequence_id = None
             if resolution.outcome != "skipped":
-                sequence_id = self._sequence_id(row, known)
+                sequence_id = self._batch.sequence_id(row, known)
                 self._need(sequence_id, row)
-            if resolution.outcome in {"added", "renamed", "replaced"}:
-                self._add_record(row, resolution, sequence_id)
+                if resolution.outcome != "present":
+                    self._batch.add_record(row, resolution, sequence_id)
             self._rows.append((number, row, resolution, sequence_id))
             if self._is_due():
                 self._flush()
-
-    def _known_sequences(self, rows: Sequence[Prepared]) -> dict[str, int]:
-        stored = self._repository.sequence_ids({bytes.fromhex(r.hash_hex) for r in rows})
-        known = {hash_bytes.hex(): sequence_id for hash_bytes, sequence_id in stored.items()}
-        known.update({h: s.sequence_id for h, s in self._new_sequences.items()})
-        return known
-
-    def _resolve(self, row: Prepared) -> Resolution:
-        if row.reason:
-            return Resolution("skipped", row.record.record_id, reason=row.reason)
-        return self._resolver.resolve(row, self._next_key)
-
-    def _sequence_id(self, row: Prepared, known: dict[str, int]) -> int:
-        sequence_id = known.get(row.hash_hex)
-        if sequence_id is None:
-            sequence_id = known[row.hash_hex] = self._next_sequence_id
-            self._next_sequence_id += 1
-            new = NewSequence(sequence_id, bytes.fromhex(row.hash_hex), row.residues)
-            self._new_sequences[row.hash_hex] = new
-        return sequence_id
 
     def _need(self, sequence_id: int, row: Prepared) -> None:
         n_needing = sum(group.need(sequence_id, row.residues) for group in self._groups)
         if n_needing:
             self._residues += len(row.residues)
-
-    def _add_record(self, row: Prepared, resolution: Resolution, sequence_id: int | None) -> None:
-        assert sequence_id is not None
-        if resolution.replaces is not None:
-            self._bury(resolution.replaces)
-        self._new_records.append(
-            NewRecord(
-                self._next_key, resolution.record_id, sequence_id, row.record.description, row.metadata_json
-            )
-        )
-        self._next_key += 1
-
-    def _bury(self, key: int) -> None:
-        """Give a record its tombstone, whether it is committed or comes with this chunk."""
-        place = len(self._new_records) - (self._next_key - key)
-        if place < 0:
-            self._buried.append(key)
-        else:
-            self._new_records[place] = self._new_records[place]._replace(is_buried=True)
 
     def _is_due(self) -> bool:
         return (
@@ -273,28 +218,19 @@ class ChunkWriter:
                 show = self._progress.advance if n_advanced == 0 else _silent
                 segments.extend(self._embed(group, show, made))
                 n_advanced = max(n_advanced, len(group.missing))
-        self._repository.commit(
-            Chunk(
-                run_id=self._run_id,
-                counters=Counters(self._next_sequence_id, self._next_key, self._next_segment_id),
-                sequences=list(self._new_sequences.values()),
-                records=self._new_records,
-                buried=self._buried,
-                segments=segments,
-                ledger=[self._ledger_row(r, made) for r in self._rows],
-                columns=self._columns,
-            )
-        )
+        for number, row, resolution, sequence_id in self._rows:
+            self._batch.note(number, row, resolution, made.get(sequence_id) if sequence_id else None)
+        n_rows, n_sequences = self._batch.n_rows, self._batch.n_sequences
+        self._batch.commit(self._run_id, segments, self._columns)
         _log.info(
             "committed %d rows, %d new sequences, %d vectors in %.2f s",
-            len(self._rows),
-            len(self._new_sequences),
+            n_rows,
+            n_sequences,
             sum(len(s.rows) for s in segments),
             time.monotonic() - started,
         )
-        self._count_rows()
         self.report.n_embedded += len(set().union(*(g.missing for g in self._groups)))
-        self._progress.advance(max(0, len(self._rows) - n_advanced))
+        self._progress.advance(max(0, n_rows - n_advanced))
         self._resolver.committed()
         for group in self._groups:
             group.done()
@@ -321,10 +257,6 @@ class ChunkWriter:
                 yield self._write_segment(space, embedded, ids, keep)
 
     def _write_segment(self, space: StoredSpace, embedded: Embedded, ids: Int1D, keep: Int1D) -> NewSegment:
-        vectors = embedded.vectors[space.spec.layer][keep]
-        segment_id = self._next_segment_id
-        self._next_segment_id += 1
-        file, unit_file = f"{segment_id:08d}.vec", f"{segment_id:08d}-unit.vec"
         facts = zip(
             ids[keep].tolist(),
             embedded.n_windows[keep].tolist(),
@@ -332,19 +264,9 @@ class ChunkWriter:
             embedded.n_unknown[keep].tolist(),
             strict=True,
         )
-        with storage_errors(self._layout.root):
-            stamp = publish_vectors(self._layout, self._layout.segments / file, vectors, ids[keep])
-            unit = unit_vectors(vectors, space.spec.dim)
-            unit_stamp = publish_vectors(self._layout, self._layout.derived / unit_file, unit, ids[keep])
-        return NewSegment(
-            segment_id=segment_id,
-            space_id=space.space_id,
-            file=file,
-            stamp=stamp,
-            rows=[VectorRow(i, row, w, u, x) for row, (i, w, u, x) in enumerate(facts)],
-            unit_file=unit_file,
-            unit_stamp=unit_stamp,
-        )
+        rows = [VectorRow(i, row, w, u, x) for row, (i, w, u, x) in enumerate(facts)]
+        vectors = embedded.vectors[space.spec.layer][keep]
+        return publish_segment(self._layout, space.space_id, self._batch.new_segment_id(), vectors, rows)
 
     # --- Counting --------------------------------------------------------------------------------
 
@@ -363,40 +285,6 @@ class ChunkWriter:
                 notes["unknown_residues"] = int(embedded.n_unknown[row])
             if notes:
                 made[sequence_id] = notes
-
-    def _ledger_row(
-        self, entry: tuple[int, Prepared, Resolution, int | None], made: Mapping[int, Mapping[str, int]]
-    ) -> LedgerRow:
-        number, row, resolution, sequence_id = entry
-        notes = {**row.notes, **(made.get(sequence_id, {}) if sequence_id is not None else {})}
-        return LedgerRow(
-            input=number,
-            row=row.record.row or 0,
-            input_id=row.record.record_id,
-            outcome=resolution.outcome,
-            record_key=resolution.key,
-            reason=resolution.reason,
-            notes=json.dumps(notes, sort_keys=True) if notes else "",
-        )
-
-    def _count_rows(self) -> None:
-        report = self.report
-        for _, row, resolution, _ in self._rows:
-            report.n_rows += 1
-            report.changes.update(dict.fromkeys(row.notes, 1))
-            match resolution.outcome:
-                case "added":
-                    report.n_added += 1
-                case "renamed":
-                    report.n_renamed += 1
-                case "replaced":
-                    report.n_replaced += 1
-                case "present":
-                    report.n_present += 1
-                case "skipped":
-                    report.n_skipped += 1
-                    r = row.record
-                    report.skipped.append(SkippedRow(r.source, r.row, r.record_id, resolution.reason))
 
 
 def _silent(_: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -139,6 +140,15 @@ class AddReport:
         self.n_with_unknown += int((embedded.n_unknown > 0).sum())
         self.n_unknown_residues += int(embedded.n_unknown.sum())
         self.n_forward_passes += embedded.n_forward_passes
+
+    def count_rows(self, outcomes: Mapping[str, int]) -> None:
+        """Count rows by what became of them, as the ledger calls it."""
+        self.n_rows += sum(outcomes.values())
+        self.n_added += outcomes.get("added", 0)
+        self.n_renamed += outcomes.get("renamed", 0)
+        self.n_replaced += outcomes.get("replaced", 0)
+        self.n_present += outcomes.get("present", 0)
+        self.n_skipped += outcomes.get("skipped", 0)
 
     def summary(self) -> dict[str, Any]:
         """Return the counts as plain values, without the list of rows left out."""

@@ -86,7 +86,7 @@ class Resolver:
         Parameters
         ----------
         row : Prepared
-            One that is not left out, whose id was given to `load`.
+            One whose id was given to `load`, unless it is to be left out.
         next_key : int
             Key that a new record would get.
 
@@ -96,6 +96,8 @@ class Resolver:
             If the policy is ``error`` and the id is taken.
         """
         record_id = row.record.record_id
+        if row.reason:
+            return Resolution("skipped", record_id, reason=row.reason)
         taken = self._taken(record_id)
         if taken is None:
             return self._new("added", record_id, row.content, next_key)

@@ -6,11 +6,13 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 from sqlalchemy import func, select, text
 
 from plmsearch.sequences import absent_sequence_hash
 from plmsearch.store import tables as t
 from plmsearch.store.repository import Repository
+from plmsearch.types import Int1D
 
 __all__ = [
     "SegmentRows",
@@ -23,6 +25,9 @@ __all__ = [
     "vector_ids",
     "wrong_hashes",
 ]
+
+_OUTCOMES = ("added", "renamed", "replaced", "present", "skipped", "deleted")
+_HASHED_AT_ONCE = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +83,28 @@ def segment_rows(repository: Repository) -> dict[int, SegmentRows]:
         }
 
 
-def vector_ids(repository: Repository, segment_id: int) -> list[int]:
-    """Return the sequence ids of a segment in order of row."""
+def vector_ids(repository: Repository, segment_id: int, within: tuple[int, int] | None = None) -> Int1D:
+    """Return the sequence ids of a segment in order of row.
+
+    Parameters
+    ----------
+    repository : Repository
+    segment_id : int
+    within : (int, int), optional
+        The smallest and the largest id that are returned. Without them every vector of the catalog is
+        looked at.
+
+    Returns
+    -------
+    ndarray, dtype=int64, shape=(n,)
+    """
     c = t.vectors.c
     query = select(c.sequence_id).where(c.segment_id == segment_id).order_by(c.row)
+    if within is not None:
+        space = select(t.segments.c.space_id).where(t.segments.c.id == segment_id).scalar_subquery()
+        query = query.where(c.space_id == space, c.sequence_id.between(*within))
     with repository.begin() as connection:
-        return list(connection.execute(query).scalars())
+        return np.fromiter(connection.execute(query).scalars(), dtype=np.int64)
 
 
 def misplaced_vectors(repository: Repository) -> int:
@@ -97,54 +118,43 @@ def misplaced_vectors(repository: Repository) -> int:
 def ledger_counts(repository: Repository) -> dict[int, dict[str, int]]:
     """Return, per run, how many ledger rows have each outcome."""
     c = t.ledger.c
-    query = select(c.run_id, c.outcome, func.count()).group_by(c.run_id, c.outcome)
-    counts: dict[int, dict[str, int]] = {}
+    # In the order of the table: to group by outcome too, SQLite would sort every row.
+    query = select(c.run_id, *(func.count().filter(c.outcome == o) for o in _OUTCOMES)).group_by(c.run_id)
     with repository.begin() as connection:
-        for run_id, outcome, n in connection.execute(query):
-            counts.setdefault(run_id, {})[outcome] = n
-    return counts
+        return {row[0]: dict(zip(_OUTCOMES, row[1:], strict=True)) for row in connection.execute(query)}
 
 
 def wrong_hashes(repository: Repository) -> Iterator[int]:
     """Yield the ids of sequences whose residues do not have the hash that is stored."""
-    c = t.sequences.c
-    last = 0
-    while True:
-        query = select(c.id, c.hash, c.residues, c.n_residues).where(c.id > last).order_by(c.id).limit(5000)
-        with repository.begin() as connection:
-            page = connection.execute(query).all()
-        if not page:
-            return
-        absent = _hashes_of_absent(repository, [row[0] for row in page if not row[2]])
-        for row in page:
-            expected = {hashlib.sha256(row[2].encode()).digest()}
-            if not row[2]:
-                expected = absent.get(row[0], set())
-            if row[1] not in expected or len(row[2]) != row[3]:
-                yield int(row[0])
-        last = page[-1][0]
-
-
-def _hashes_of_absent(repository: Repository, sequence_ids: list[int]) -> dict[int, set[bytes]]:
-    """Return what the hash of each sequence that is not known may be: by the ids of its records."""
-    hashes: dict[int, set[bytes]] = {}
-    if not sequence_ids:
-        return hashes
-    c = t.records.c
-    query = select(c.sequence_id, c.record_id).where(c.sequence_id.between(sequence_ids[0], sequence_ids[-1]))
+    s, r = t.sequences.c, t.records.c
+    # What stands for a sequence that is not known is made from the id of its records.
+    joined = t.sequences.outerjoin(t.records, (r.sequence_id == s.id) & (s.residues == ""))
+    query = select(s.id, s.hash, s.residues, s.n_residues, r.record_id).select_from(joined)
     with repository.begin() as connection:
-        for sequence_id, record_id in connection.execute(query):
-            hashes.setdefault(sequence_id, set()).add(bytes.fromhex(absent_sequence_hash(record_id)))
-    return hashes
+        last = connection.execute(select(func.max(s.id))).scalar_one() or 0
+    for first in range(1, last + 1, _HASHED_AT_ONCE):
+        with repository.begin() as connection:
+            page = connection.execute(query.where(s.id.between(first, first + _HASHED_AT_ONCE - 1))).all()
+        right = {row[0] for row in page if _has_its_hash(*row[1:])}
+        yield from sorted({row[0] for row in page} - right)
+
+
+def _has_its_hash(stored: bytes, residues: str, n_residues: int, record_id: str | None) -> bool:
+    if residues:
+        return hashlib.sha256(residues.encode()).digest() == stored and len(residues) == n_residues
+    return record_id is not None and n_residues == 0 and absent_sequence_hash(record_id) == stored.hex()
 
 
 def records_without_any_vector(repository: Repository) -> list[str]:
     """Return the ids of live records whose sequence is not known and which have no vector left."""
     r, s, v = t.records.c, t.sequences.c, t.vectors.c
+    spaces = [space.space_id for space in repository.spaces()]
+    if any(map(repository.has_every_vector, spaces)):
+        return []
     # Space by space, for that is how the index of vectors begins.
     none = [
-        ~select(v.sequence_id).where(v.space_id == space.space_id, v.sequence_id == r.sequence_id).exists()
-        for space in repository.spaces()
+        ~select(v.sequence_id).where(v.space_id == space_id, v.sequence_id == r.sequence_id).exists()
+        for space_id in spaces
     ]
     query = (
         select(r.record_id)

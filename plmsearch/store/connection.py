@@ -28,6 +28,9 @@ _WAL_RESET_FIXED = (3, 51, 3)
 _BUSY_TIMEOUT_S = 30.0
 #: A reader holds a transaction for the time of one question.
 _FOLD_TIMEOUT_S = 1.0
+#: The hashes of a large commit fall anywhere in their index: with SQLite's 2 MiB each page of it is
+#: written again and again before the commit.
+_WRITER_CACHE_KIB = 64 << 10
 
 
 def sqlite_module() -> ModuleType:
@@ -181,6 +184,7 @@ def _pragmas_for(writable: bool) -> Any:
             journal, synchronous = ("WAL", "FULL") if wal_is_safe() else ("TRUNCATE", "EXTRA")
             cursor.execute(f"PRAGMA journal_mode={journal}").fetchall()
             cursor.execute(f"PRAGMA synchronous={synchronous}")
+            cursor.execute(f"PRAGMA cache_size=-{_WRITER_CACHE_KIB}")
         else:
             cursor.execute("PRAGMA query_only=ON")
         cursor.close()

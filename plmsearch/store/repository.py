@@ -54,6 +54,7 @@ AnySelect: TypeAlias = "Select[*tuple[Any, ...]]"
 
 #: Values of one IN list; SQLite's default limit on bound parameters was 999 before 3.32.
 _IN_LIST = 900
+_INSERTED_AT_ONCE = 10_000
 
 
 class Repository:
@@ -256,6 +257,8 @@ class Repository:
 
     def n_without_vector(self, space_id: int) -> int:
         """Count live and known sequences that a space lacks."""
+        if self.has_every_vector(space_id):
+            return 0
         c, v, s = t.records.c, t.vectors.c, t.sequences.c
         has_vector = select(v.sequence_id).where(v.space_id == space_id, v.sequence_id == c.sequence_id)
         query = (
@@ -264,6 +267,12 @@ class Repository:
             .where(c.deleted.is_(None), s.residues != "", ~has_vector.exists())
         )
         return int(self._scalar(query))
+
+    def has_every_vector(self, space_id: int) -> bool:
+        """Tell whether each sequence has a vector in a space, by counting: no sequence has two."""
+        vectors = select(func.count()).where(t.vectors.c.space_id == space_id)
+        sequences = select(func.count()).select_from(t.sequences)
+        return bool(self._scalar(select(vectors.scalar_subquery() == sequences.scalar_subquery())))
 
     def n_records_with_vector(self, space_id: int, condition: Condition | None = None) -> int:
         """Count live records that have a vector in a space and meet a condition."""
@@ -503,28 +512,30 @@ class Repository:
             )
 
     def commit(self, chunk: Chunk) -> None:
-        """Add a chunk in one transaction. Its segment files are already durable and in place."""
+        """Add a chunk in one transaction.
+
+        A segment is asked for after the rows before it are inserted: while that is done, its files may
+        still be written. They are durable and in place when it comes.
+        """
+        run_id = chunk.run_id
         with self.begin() as connection:
             _insert_many(
                 connection,
                 t.sequences,
-                ((s.sequence_id, s.hash_bytes, s.residues, len(s.residues)) for s in chunk.sequences),
+                ((i, hash_bytes, residues, len(residues)) for i, hash_bytes, residues in chunk.sequences),
             )
-            for segment in chunk.segments:
-                _insert_segment(connection, segment)
-            _bury(connection, chunk.run_id, chunk.buried)
+            _bury(connection, run_id, chunk.buried)
             _insert_many(
                 connection,
                 t.records,
                 (
-                    (
-                        r.key, r.record_id, r.sequence_id, r.description, r.metadata_json, chunk.run_id,
-                        chunk.run_id if r.is_buried else None,
-                    )
-                    for r in chunk.records
+                    (key, record_id, sequence_id, description, metadata, run_id, run_id if buried else None)
+                    for key, record_id, sequence_id, description, metadata, buried in chunk.records
                 ),
-            )  # fmt: skip
-            _insert_many(connection, t.ledger, (_ledger_values(chunk.run_id, row) for row in chunk.ledger))
+            )
+            _insert_many(connection, t.ledger, (_ledger_values(run_id, row) for row in chunk.ledger))
+            for segment in chunk.segments:
+                _insert_segment(connection, segment)
             _set_columns(connection, chunk.columns)
             connection.execute(
                 update(t.state).values(
@@ -615,11 +626,10 @@ def _insert_many(connection: Connection, table: Any, rows: Iterable[tuple[Any, .
 
     Tuples straight to the driver: SQLAlchemy's own handling of a million dicts takes longer than SQLite.
     """
-    values = list(rows)
-    if values:
-        names = [c.name for c in table.columns]
-        statement = insert(table).compile(dialect=connection.dialect, column_keys=names)
-        connection.exec_driver_sql(str(statement), values)
+    names = [c.name for c in table.columns]
+    statement = str(insert(table).compile(dialect=connection.dialect, column_keys=names))
+    for part in slices(rows, _INSERTED_AT_ONCE):
+        connection.exec_driver_sql(statement, part)
 
 
 def _insert_space(connection: Connection, spec: EmbeddingSpec, *, is_default: bool, is_complete: bool) -> int:
@@ -656,20 +666,15 @@ def _insert_segment(connection: Connection, segment: NewSegment) -> None:
         connection,
         t.vectors,
         (
-            (
-                segment.space_id, row.sequence_id, segment.segment_id, row.row,
-                row.n_windows, row.n_used, row.n_unknown,
-            )
-            for row in segment.rows
+            (segment.space_id, sequence_id, segment.segment_id, row, n_windows, n_used, n_unknown)
+            for sequence_id, row, n_windows, n_used, n_unknown in segment.rows
         ),
-    )  # fmt: skip
+    )
 
 
 def _ledger_values(run_id: int, row: LedgerRow) -> tuple[Any, ...]:
-    return (
-        run_id, row.input, row.row, row.input_id, row.outcome, row.record_key,
-        row.reason or None, row.notes or None,
-    )  # fmt: skip
+    number, place, input_id, outcome, record_key, reason, notes = row
+    return run_id, number, place, input_id, outcome, record_key, reason or None, notes or None
 
 
 def _set_columns(connection: Connection, columns: Mapping[str, str]) -> None:

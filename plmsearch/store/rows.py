@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
@@ -258,11 +258,11 @@ class Chunk:
 
     run_id: int
     counters: Counters
-    sequences: Sequence[NewSequence] = ()
-    records: Sequence[NewRecord] = ()
-    segments: Sequence[NewSegment] = ()
+    sequences: Iterable[NewSequence] = ()
+    records: Iterable[NewRecord] = ()
+    segments: Iterable[NewSegment] = ()
     buried: Sequence[int] = ()
-    ledger: Sequence[LedgerRow] = ()
+    ledger: Iterable[LedgerRow] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -23,14 +23,16 @@ import hashlib
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from plmsearch.errors import SegmentDamaged
 from plmsearch.types import Float2D, Int1D
+from plmsearch.vectors import unit_parts
 
 __all__ = ["FileStamp", "Segment", "check_file", "open_segment", "read_stamp", "stamp_of", "write_segment"]
 
@@ -118,7 +120,7 @@ def _aligned(offset: int) -> int:
     return -(-offset // _ALIGN) * _ALIGN
 
 
-def write_segment(path: Path, vectors: Float2D, ids: Int1D) -> FileStamp:
+def write_segment(path: Path, vectors: Float2D, ids: Int1D, *, unit: bool = False) -> FileStamp:
     """Write a vector file and sync it to the disk.
 
     Parameters
@@ -127,6 +129,8 @@ def write_segment(path: Path, vectors: Float2D, ids: Int1D) -> FileStamp:
         A new file; the caller renames it into place and syncs the directory.
     vectors : ndarray, dtype=float32, shape=(n, d)
     ids : ndarray, dtype=int64, shape=(n,)
+    unit : bool
+        Write the vectors at unit length.
 
     Returns
     -------
@@ -135,15 +139,13 @@ def write_segment(path: Path, vectors: Float2D, ids: Int1D) -> FileStamp:
     """
     header = _Header.for_shape(len(vectors), vectors.shape[1])
     packed = header.pack()
-    body = np.ascontiguousarray(vectors, dtype="<f4").reshape(-1).view(np.uint8).data
-    gap = b"\0" * (header.ids_offset - _HEADER_BYTES - len(body))
-    tail = gap + np.ascontiguousarray(ids, dtype="<i8").tobytes()
-    digests = b"".join(hashlib.sha256(b).digest() for b in _blocks(body, tail))
-    digest = hashlib.sha256(packed + digests).digest()
+    digests = bytearray()
     with path.open("xb") as file:
         file.write(packed)
-        file.write(body)
-        file.write(tail)
+        for block in _blocks(_body(header, vectors, ids, unit)):
+            digests += hashlib.sha256(block).digest()
+            file.write(block)
+        digest = hashlib.sha256(packed + digests).digest()
         file.write(digests + digest)
         file.flush()
         os.fsync(file.fileno())
@@ -151,14 +153,32 @@ def write_segment(path: Path, vectors: Float2D, ids: Int1D) -> FileStamp:
     return FileStamp(status.st_size, digest.hex(), status.st_mtime_ns, status.st_ino)
 
 
-def _blocks(body: memoryview, tail: bytes) -> Iterator[bytes | memoryview]:
-    """Cut body and tail, taken as one string of bytes, into blocks."""
-    whole = len(body) // _BLOCK_BYTES * _BLOCK_BYTES
-    for start in range(0, whole, _BLOCK_BYTES):
-        yield body[start : start + _BLOCK_BYTES]
-    rest = memoryview(bytes(body[whole:]) + tail)
-    for start in range(0, len(rest), _BLOCK_BYTES):
-        yield rest[start : start + _BLOCK_BYTES]
+def _body(header: _Header, vectors: Float2D, ids: Int1D, unit: bool) -> Iterator[memoryview]:
+    """Yield everything between header and footer."""
+    for part in unit_parts(vectors) if unit else (vectors,):
+        yield np.ascontiguousarray(part, dtype="<f4").reshape(-1).view(np.uint8).data
+    n_bytes = _HEADER_BYTES + header.n_vectors * header.dim * 4
+    yield memoryview(bytes(header.ids_offset - n_bytes))
+    yield np.ascontiguousarray(ids, dtype="<i8").view(np.uint8).data
+
+
+def _blocks(parts: Iterable[memoryview]) -> Iterator[memoryview]:
+    """Cut parts, taken as one string of bytes, into blocks."""
+    rest = bytearray()
+    for part in parts:
+        start = _BLOCK_BYTES - len(rest) if rest else 0
+        rest += part[:start]
+        if len(rest) == _BLOCK_BYTES:
+            yield memoryview(rest)
+            rest = bytearray()
+        if rest:
+            continue
+        whole = start + (len(part) - start) // _BLOCK_BYTES * _BLOCK_BYTES
+        for first in range(start, whole, _BLOCK_BYTES):
+            yield part[first : first + _BLOCK_BYTES]
+        rest += part[whole:]
+    if rest:
+        yield memoryview(rest)
 
 
 def read_stamp(path: Path, digest: str) -> FileStamp:
@@ -222,21 +242,22 @@ def open_segment(path: Path, stamp: FileStamp, *, full: bool = False) -> Segment
     FileNotFoundError
         If there is no such file.
     """
-    status = path.stat()
-    if status.st_size != stamp.size_bytes:
-        raise SegmentDamaged(path, f"{status.st_size} bytes, {stamp.size_bytes} were written")
-    if status.st_size < _HEADER_BYTES + _DIGEST_BYTES:
-        raise SegmentDamaged(path, "too short for a header")
-    raw: np.ndarray[tuple[int], np.dtype[np.uint8]] = np.memmap(path, np.uint8, "r")
-    header = _read_header(path, bytes(raw[:_HEADER_BYTES]))
-    if header.file_bytes != status.st_size:
-        raise SegmentDamaged(path, "the header does not fit the size of the file")
-    footer = bytes(raw[header.footer_offset :])
-    digest = hashlib.sha256(header.pack() + footer[:-_DIGEST_BYTES]).digest()
-    if footer[-_DIGEST_BYTES:] != digest or digest.hex() != stamp.digest:
-        raise SegmentDamaged(path, "the checksum of header and footer is wrong")
-    if full or not _is_untouched(status, stamp):
-        _check_body(path, raw, header, footer)
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        if status.st_size != stamp.size_bytes:
+            raise SegmentDamaged(path, f"{status.st_size} bytes, {stamp.size_bytes} were written")
+        if status.st_size < _HEADER_BYTES + _DIGEST_BYTES:
+            raise SegmentDamaged(path, "too short for a header")
+        raw: np.ndarray[tuple[int], np.dtype[np.uint8]] = np.memmap(file, np.uint8, "r")
+        header = _read_header(path, bytes(raw[:_HEADER_BYTES]))
+        if header.file_bytes != status.st_size:
+            raise SegmentDamaged(path, "the header does not fit the size of the file")
+        footer = bytes(raw[header.footer_offset :])
+        digest = hashlib.sha256(header.pack() + footer[:-_DIGEST_BYTES]).digest()
+        if footer[-_DIGEST_BYTES:] != digest or digest.hex() != stamp.digest:
+            raise SegmentDamaged(path, "the checksum of header and footer is wrong")
+        if full or not _is_untouched(status, stamp):
+            _check_body(path, file, header, footer)
     vectors = raw[_HEADER_BYTES : _HEADER_BYTES + header.n_vectors * header.dim * 4].view("<f4")
     return Segment(
         vectors=vectors.reshape(header.n_vectors, header.dim),
@@ -262,13 +283,15 @@ def _read_header(path: Path, packed: bytes) -> _Header:
     return header
 
 
-def _check_body(
-    path: Path, raw: np.ndarray[tuple[int], np.dtype[np.uint8]], header: _Header, footer: bytes
-) -> None:
+def _check_body(path: Path, file: BinaryIO, header: _Header, footer: bytes) -> None:
     """Compare every block with its digest."""
+    # Read, not mapped: a system reads ahead of one who reads in order.
+    buffer = memoryview(bytearray(_BLOCK_BYTES))
+    file.seek(_HEADER_BYTES)
     for block in range(header.n_blocks):
         start = _HEADER_BYTES + block * _BLOCK_BYTES
         stop = min(start + _BLOCK_BYTES, header.footer_offset)
-        found = hashlib.sha256(raw[start:stop].data).digest()
+        n_read = file.readinto(buffer[: stop - start])  # type: ignore[attr-defined]
+        found = hashlib.sha256(buffer[:n_read]).digest()
         if found != footer[block * _DIGEST_BYTES : (block + 1) * _DIGEST_BYTES]:
             raise SegmentDamaged(path, f"bytes {start} to {stop} are not what was written")

@@ -12,7 +12,6 @@ from plmsearch.store.repository import Repository
 from plmsearch.store.rows import StoredSegment
 from plmsearch.store.segments import FileStamp, Segment, open_segment, read_stamp
 from plmsearch.store.vector_files import publish_vectors
-from plmsearch.vectors import unit_vectors
 
 __all__ = ["refresh_files"]
 
@@ -67,8 +66,7 @@ def _refresh(repository: Repository, layout: Layout, segment: StoredSegment, ful
     path = layout.derived / unit_file
     if segment.unit_stamp is not None and _checked(path, segment.unit_stamp, full, restamp_unit) is not None:
         return []
-    unit = unit_vectors(raw.vectors, raw.vectors.shape[1])
-    restamp_unit(publish_vectors(layout, path, unit, raw.ids))
+    restamp_unit(publish_vectors(layout, path, raw.vectors, raw.ids, unit=True))
     _log.info("wrote %s anew", path)
     return [f"derived/{unit_file}"]
 

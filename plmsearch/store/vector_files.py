@@ -9,16 +9,18 @@ import numpy as np
 
 from plmsearch.errors import SegmentDamaged, StorageError
 from plmsearch.index.base import Block
-from plmsearch.store.directory import Layout, publish
-from plmsearch.store.rows import StoredSegment
+from plmsearch.store.directory import Layout, publish, storage_errors
+from plmsearch.store.rows import NewSegment, StoredSegment, VectorRow
 from plmsearch.store.segments import FileStamp, Segment, open_segment, write_segment
 from plmsearch.types import Float2D, Int1D
 from plmsearch.vectors import unit_vectors
 
-__all__ = ["VectorFiles", "publish_vectors"]
+__all__ = ["VectorFiles", "publish_segment", "publish_vectors"]
 
 
-def publish_vectors(layout: Layout, final: Path, vectors: Float2D, ids: Int1D) -> FileStamp:
+def publish_vectors(
+    layout: Layout, final: Path, vectors: Float2D, ids: Int1D, *, unit: bool = False
+) -> FileStamp:
     """Write a vector file so that it is whole under its name or not there, and in ``segments/`` durable.
 
     Parameters
@@ -28,18 +30,50 @@ def publish_vectors(layout: Layout, final: Path, vectors: Float2D, ids: Int1D) -
         In ``segments/`` or ``derived/``; replaced if it exists.
     vectors : ndarray, dtype=float32, shape=(n, d)
     ids : ndarray, dtype=int64, shape=(n,)
+    unit : bool
+        Write the vectors at unit length.
 
     Returns
     -------
     FileStamp
     """
     temporary = layout.tmp / final.name
-    stamp = write_segment(temporary, vectors, ids)
+    stamp = write_segment(temporary, vectors, ids, unit=unit)
     if final.parent == layout.derived:
         temporary.rename(final)  # a name that a power cut takes away is made again by the next writer
     else:
         publish(temporary, final)
     return stamp
+
+
+def publish_segment(
+    layout: Layout, space_id: int, segment_id: int, vectors: Float2D, rows: Sequence[VectorRow]
+) -> NewSegment:
+    """Write a segment and its copy of unit length, so that a commit can make them part of the database.
+
+    Parameters
+    ----------
+    layout : Layout
+    space_id, segment_id : int
+    vectors : ndarray, dtype=float32, shape=(n, d)
+    rows : sequence of VectorRow
+        One per vector, in order.
+
+    Returns
+    -------
+    NewSegment
+
+    Raises
+    ------
+    StorageError
+        If the operating system refuses a step.
+    """
+    ids = np.fromiter((r.sequence_id for r in rows), dtype=np.int64, count=len(rows))
+    file, unit_file = f"{segment_id:08d}.vec", f"{segment_id:08d}-unit.vec"
+    with storage_errors(layout.root):
+        stamp = publish_vectors(layout, layout.segments / file, vectors, ids)
+        unit_stamp = publish_vectors(layout, layout.derived / unit_file, vectors, ids, unit=True)
+    return NewSegment(segment_id, space_id, file, stamp, rows, unit_file, unit_stamp)
 
 
 class VectorFiles:
