@@ -20,7 +20,7 @@ from plmsearch.index.approximate import (
 )
 from plmsearch.index.recall import Measured, measure
 from plmsearch.search.engines import build_order
-from plmsearch.store.directory import Layout, publish, storage_errors, sync_file
+from plmsearch.store.directory import Layout, storage_errors
 from plmsearch.store.repository import Repository
 from plmsearch.store.rows import IndexFacts, StoredIndex, StoredSpace
 from plmsearch.store.segments import FileStamp, stamp_of
@@ -204,11 +204,14 @@ def _facts(
 
 
 def _published(layout: Layout, file: str, engine: Engine) -> FileStamp:
-    """Write the file so that it is durable, and whole under its name or not there."""
+    """Write the file under its name, whole.
+
+    Nothing is synced: what a power cut tears is found out by its checksum, which is compared each time
+    the file is read, and made anew.
+    """
     temporary = layout.tmp / file
     write_engine(engine, temporary)
-    sync_file(temporary)
-    publish(temporary, layout.derived / file)
+    temporary.rename(layout.derived / file)
     return stamp_of(layout.derived / file)
 
 

@@ -26,8 +26,8 @@ __all__ = ["Costs", "Plan", "choose_search", "exact_index"]
 _NUMPY_PAIRS = 20_000_000
 #: A few queries wait for memory, not for arithmetic: bytes per second of a desktop's memory, by one core.
 _SCAN_BYTES_PER_S = 8e9
-#: Reading a file that is in the page cache, and copying it.
-_LOAD_BYTES_PER_S = 1e9
+#: Reading a file that is in the page cache twice: its SHA-256 is compared first.
+_LOAD_BYTES_PER_S = 5e8
 #: Behind a filter that leaves less than this, a search visits ten times what it may return, and exact
 #: search compares a tenth of everything: there is nothing to gain, and hits to lose.
 _LEAST_SHARE = 0.1
