@@ -12,10 +12,10 @@ from support import cli
 from plmsearch import indexing
 from plmsearch.backup import backup, restore
 from plmsearch.database import open_database
-from plmsearch.errors import ParameterError
+from plmsearch.errors import ParameterError, StorageError
 from plmsearch.exchange.importing import ImportOptions, import_vectors
 from plmsearch.formats.vectors import open_vectors
-from plmsearch.index.approximate import ENGINE_KINDS, ApproximateIndex, build_engine
+from plmsearch.index.approximate import ENGINE_KINDS, ApproximateIndex, build_engine, write_engine
 from plmsearch.index.base import Block, Neighbours
 from plmsearch.index.exact import ExactIndex
 from plmsearch.index.planner import Costs, choose_search
@@ -104,6 +104,14 @@ def test_what_the_engine_does_not_hold_is_searched_exactly(engine, blocks):
     index = index_of(built, blocks, measured.effort, [Block(fresh, np.arange(50) + 10**6)])
     assert index.search(fresh, 1).ids.ravel().tolist() == [i + 10**6 for i in range(50)]
     assert len(index) == N + 50
+
+
+def test_an_index_file_that_cannot_be_written_is_a_typed_error_and_leaves_nothing(engine, tmp_path):
+    """/dev/full is always full."""
+    (tmp_path / "x").symlink_to("/dev/full")
+    with pytest.raises(StorageError, match="No space left"):
+        write_engine(engine[0], tmp_path / "x")
+    assert not (tmp_path / "x").is_symlink()
 
 
 def test_recall_counts_any_of_those_at_the_same_distance():

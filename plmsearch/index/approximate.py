@@ -22,6 +22,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from plmsearch.errors import StorageError
 from plmsearch.index.base import Block, Neighbours, VectorIndex, best_of, no_neighbours
 from plmsearch.types import Bool1D, Float2D, Int1D, Int2D
 
@@ -196,15 +197,27 @@ def rows_of(blocks: Sequence[Block], rows: Int1D) -> Float2D:
 
 
 def write_engine(engine: Engine, path: Path) -> None:
-    """Write the faiss index to a new file; the caller syncs and renames it."""
+    """Write the faiss index to a new file; the caller renames it.
+
+    Raises
+    ------
+    StorageError
+        If the operating system refuses; nothing is left then.
+    """
     faiss = _faiss()
-    faiss.write_index(engine.index, str(path))
+    try:
+        # Through a file of ours: faiss's own takes no notice when the last bytes cannot be written.
+        with path.open("wb") as file:
+            faiss.write_index(engine.index, faiss.PyCallbackIOWriter(file.write))
+    except (OSError, RuntimeError) as exc:
+        path.unlink(missing_ok=True)
+        reason = getattr(exc, "strerror", None) or str(exc)
+        raise StorageError(path, reason, hint="free some space and run the same command again") from exc
 
 
 def read_engine(path: Path, kind: str, order: Int1D) -> Engine:
     """Read a faiss index whose file was checked: faiss itself notices little that is wrong with one."""
-    faiss = _faiss()
-    return Engine(faiss.read_index(str(path)), kind, order)
+    return Engine(_faiss().read_index(str(path)), kind, order)
 
 
 class ApproximateIndex(VectorIndex):
