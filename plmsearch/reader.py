@@ -24,6 +24,7 @@ from plmsearch.embedding.spec import SpaceRequest
 from plmsearch.errors import ExternalSpaceError, ParameterError, RecordNotFound, SegmentDamaged, StorageError
 from plmsearch.index.approximate import ApproximateIndex
 from plmsearch.index.base import VectorIndex
+from plmsearch.index.exact import ExactIndex
 from plmsearch.ingest.queries import embed_queries, validate_queries
 from plmsearch.ingest.report import AddOptions, AddReport, check_choice
 from plmsearch.ingest.scan import Input
@@ -46,7 +47,7 @@ from plmsearch.store.rows import (
 )
 from plmsearch.store.session import open_reader
 from plmsearch.store.vector_files import VectorFiles
-from plmsearch.types import Float2D, Int1D
+from plmsearch.types import Float1D, Float2D, Int1D
 
 __all__ = ["ColumnFacts", "Reader", "Record"]
 
@@ -485,9 +486,7 @@ class Reader:
             (None, None) if selection is None else (selection.sequence_ids, selection.condition)
         )
         started = time.perf_counter()
-        # One more: the query's own record or sequence may have to be left out.
-        n_wanted = options.n_wanted + int(options.exclude_self or options.exclude_identical)
-        found = index.search(vectors, n_wanted, allowed=allowed)
+        found = _neighbours(index, vectors, options, allowed)
         milliseconds = (time.perf_counter() - started) * 1e3
         _log.info(
             "%s: %d queries against %d vectors in %.1f ms",
@@ -496,11 +495,11 @@ class Reader:
             len(index),
             milliseconds,
         )
-        near = set(found.ids.ravel().tolist())
+        near = {i for _, ids in found for i in ids.tolist()}
         records = self.repository.records_of_sequences(near, condition)
         started, answers = time.perf_counter(), []
-        for row, query in enumerate(queries):
-            hits = make_hits(query, found.scores[row], found.ids[row], records, options)
+        for query, (scores, ids) in zip(queries, found, strict=True):
+            hits = make_hits(query, scores, ids, records, options)
             answers.append(hits if size is None else rerank(query, hits, size.n_residues, options))
         if size is not None:
             _log.info("aligned %d queries in %.2f s", len(queries), time.perf_counter() - started)
@@ -550,7 +549,8 @@ class Reader:
         blocks = self._looking_again(lambda: self._files.unit_blocks(self._segments_of(space), self._dead))
         by_segment = {s.segment_id: b for s, b in zip(self._segments_of(space), blocks, strict=True)}
         n_allowed = None if selection is None else len(selection.sequence_ids)
-        wanted = Wanted(n_queries, n_allowed, options.index, self.model_options.threads)
+        choice = options.index if options.threshold is None else "exact"
+        wanted = Wanted(n_queries, n_allowed, choice, self.model_options.threads)
         stored = self._stored_indexes.get(space.space_id)
         index, reason = self._engines.plan(stored, by_segment, space.spec.dim, self._generation, wanted)
         return index, selection, reason
@@ -562,6 +562,18 @@ class Reader:
             self._embedders[key] = load_for_space(space.spec, self.model_options)
             _log.info("loaded %s in %.2f s", space.spec.model_id, time.perf_counter() - started)
         return self._embedders[key]
+
+
+def _neighbours(
+    index: VectorIndex, vectors: Float2D, options: SearchOptions, allowed: Int1D | None
+) -> list[tuple[Float1D, Int1D]]:
+    """Return scores and ids of each query's neighbours."""
+    if options.threshold is not None:
+        return ExactIndex(index.blocks, index.dim).above(vectors, options.threshold, allowed=allowed)
+    # One more: the query's own record or sequence may have to be left out.
+    n_wanted = options.n_wanted + int(options.exclude_self or options.exclude_identical)
+    found = index.search(vectors, n_wanted, allowed=allowed)
+    return list(zip(found.scores, found.ids, strict=True))
 
 
 def _refuse_external(space: StoredSpace) -> None:

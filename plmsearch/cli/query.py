@@ -42,6 +42,13 @@ def query(
     exclude_identical: Annotated[
         bool, typer.Option("--exclude-identical", help="Leave out records of the same sequence.")
     ] = False,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=-1, max=1, help="Every record of at least this cosine similarity, instead of the first k."
+        ),
+    ] = None,
+    unique: Annotated[bool, typer.Option("--unique", help="One record per distinct sequence.")] = False,
     where: o.Where = None,
     index: Annotated[
         str, typer.Option(help="auto (the quickest), exact, hnsw or ivf.", metavar="KIND")
@@ -127,7 +134,18 @@ def query(
     _check_usage(kind, format_output, rerank, candidates, max_evalue, sort)
     policy = AddOptions(on_invalid, long=long)  # type: ignore[arg-type]
     wishes = SearchOptions(
-        k, min_score, exclude_self, exclude_identical, where, index, rerank, candidates, max_evalue, sort
+        k=k,
+        min_score=min_score,
+        exclude_self=exclude_self,
+        exclude_identical=exclude_identical,
+        where=where,
+        index=index,
+        threshold=threshold,
+        unique=unique,
+        rerank=rerank,
+        n_candidates=candidates,
+        max_evalue=max_evalue,
+        sort=sort,
     )
     running = o.model_options(weights, device, precision, threads, batch_tokens)
     report = AddReport()

@@ -7,6 +7,7 @@ records. Hits of a query are sorted by (-score, vector id, insertion order), unt
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -46,6 +47,11 @@ class SearchOptions:
     index : {"auto", "exact", "hnsw", "ivf"}
         How to search; ``auto`` takes the way that is expected to be quickest. Only ``exact`` finds all
         neighbours for sure, and ``auto`` the share that was measured (`plmsearch info`).
+    threshold : float or None
+        Return every record of at least this cosine similarity, however many: `k` does not count then.
+        The search is exact.
+    unique : bool
+        Return one record per distinct sequence, the one that was stored first.
     rerank : {"align"} or None
         Align the query with the candidates, and sort these anew.
     n_candidates : int or None
@@ -69,6 +75,8 @@ class SearchOptions:
     exclude_identical: bool = False
     where: str | None = None
     index: str = "auto"
+    threshold: float | None = None
+    unique: bool = False
     rerank: str | None = None
     n_candidates: int | None = None
     max_evalue: float | None = None
@@ -79,6 +87,11 @@ class SearchOptions:
             raise ParameterError("rerank", self.rerank, f"one of: {', '.join(RERANKERS)}")
         if self.sort is not None and self.sort not in SORTS:
             raise ParameterError("sort", self.sort, f"one of: {', '.join(SORTS)}")
+        if self.threshold is not None:
+            if not -1 <= self.threshold <= 1:
+                raise ParameterError("threshold", self.threshold, "between -1 and 1")
+            if self.rerank is not None or self.index not in {"auto", "exact"}:
+                raise ParameterError("threshold", self.threshold, "left out with rerank, hnsw or ivf")
         if self.n_candidates is not None and self.n_candidates < 1:
             raise ParameterError("candidates", self.n_candidates, "at least 1")
         if self.max_evalue is not None and not self.max_evalue >= 0:
@@ -100,6 +113,8 @@ class SearchOptions:
     @property
     def n_wanted(self) -> int:
         """Most records per query that are looked up: `k`, or the candidates of re-ranking."""
+        if self.threshold is not None:
+            return sys.maxsize
         if self.rerank is None:
             return self.k
         return max(self.k, self.n_candidates or max(_CANDIDATES_PER_HIT * self.k, _MIN_CANDIDATES))
@@ -197,6 +212,8 @@ def make_hits(
                 return hits
             if not _excluded(query, record, options):
                 hits.append(_hit(query, record, len(hits) + 1, score))
+                if options.unique:
+                    break
     return hits
 
 

@@ -140,7 +140,7 @@ def seal(layout: Layout) -> bool:
         temporary.write_text(_Seal.of(layout.catalog).to_text(), encoding="ascii")
         temporary.rename(layout.seal)
     except (OSError, StorageError) as error:
-        _log.warning("%s could not be sealed: %s", layout.catalog, error)
+        _log.info("%s could not be sealed: %s", layout.catalog, error)
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         return False

@@ -19,6 +19,7 @@ from plmsearch.errors import PlmsearchError
 from plmsearch.store.repository import Repository
 from torture.disk import ACKNOWLEDGED
 from torture.mutations import mutate
+from torture.next_schema import more_migrations
 from torture.workload import OPERATIONS, small_chunks
 
 GO = signal.SIGUSR1
@@ -62,6 +63,7 @@ def main() -> None:
     with Path(sys.argv[1]).open("r+b") as file:
         shared = mmap.mmap(file.fileno(), SIZE)
     count_acknowledged(shared)
+    more_migrations()
     for line in sys.stdin:
         name, tells, mutation, root = line.rstrip("\n").split("\t")
         shared[:] = bytes([0, int(tells)]) + bytes(SIZE - 2)

@@ -36,7 +36,7 @@ def write_migrations(folder: Path, more: str = "pass") -> Path:
 
 @contextmanager
 def next_schema() -> Iterator[None]:
-    folder = _migrations()
+    folder = more_migrations()
     with (
         patch.object(schema, "migrations_directory", lambda: folder),
         patch.object(schema, "HEAD", NEXT),
@@ -46,7 +46,8 @@ def next_schema() -> Iterator[None]:
 
 
 @functools.cache
-def _migrations() -> Path:
+def more_migrations() -> Path:
+    """Make the migrations, once; a process that is to be disturbed does so before."""
     folder = Path(tempfile.mkdtemp(prefix="torture-migrations-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     rows = 'op.execute("UPDATE records SET description = description")'  # so that pages of data change too
