@@ -1,7 +1,7 @@
 """A database directory as one object: the only stateful facade.
 
-A `Database` reads as a `plmsearch.reader.Reader` does, and takes the writer's lock for the time of
-each call that writes.
+A `Database` reads and searches as a `plmsearch.searcher.Searcher` does, and takes the writer's lock for the
+time of each call that writes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from plmsearch.ingest.spaces import (
     load_specs,
 )
 from plmsearch.metadata import widen
-from plmsearch.reader import Reader, Record
+from plmsearch.reader import Record
+from plmsearch.searcher import Searcher
 from plmsearch.sequences import SequenceRecord
 from plmsearch.store.directory import Layout, storage_errors
 from plmsearch.store.lock import DEFAULT_LOCK_TIMEOUT_S
@@ -112,7 +113,7 @@ def _widened(stored: Mapping[str, str], seen: Mapping[str, str]) -> dict[str, st
     return {name: widen(kind, stored.get(name, kind)) for name, kind in seen.items()}
 
 
-class Database(Reader):
+class Database(Searcher):
     """A database directory; made by `open_database`.
 
     Parameters
