@@ -19,7 +19,7 @@ from plmsearch.filters.parse import parse_condition
 from plmsearch.search.hits import SearchOptions
 from plmsearch.sequences import SequenceRecord
 from plmsearch.store import tables as t
-from plmsearch.store.repository import _live
+from plmsearch.store.catalog_reader import _live
 from plmsearch.verify import verify
 
 N = 150

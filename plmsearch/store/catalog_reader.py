@@ -1,0 +1,366 @@
+"""Every question to the catalog; `plmsearch.store.repository` has its changes. SQL is nowhere else but in
+`plmsearch.store.audit` and the expressions of `plmsearch.store.conditions`.
+
+A reader holds no transaction between calls: each method opens one and ends it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import numpy as np
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, func, select
+from sqlalchemy.exc import DBAPIError
+
+from plmsearch.embedding.spec import EmbeddingSpec
+from plmsearch.errors import StorageError
+from plmsearch.filters.tree import Condition
+from plmsearch.slices import slices
+from plmsearch.store import tables as t
+from plmsearch.store.column_indexes import (
+    indexed_columns,
+)
+from plmsearch.store.conditions import sql_condition
+from plmsearch.store.rows import (
+    Counters,
+    IndexFacts,
+    LedgerRow,
+    RunRow,
+    SearchedSize,
+    StoredIndex,
+    StoredRecord,
+    StoredSegment,
+    StoredSpace,
+)
+from plmsearch.store.segments import FileStamp
+from plmsearch.types import Int1D
+
+__all__ = ["IN_LIST", "CatalogReader"]
+
+AnyRow: TypeAlias = "Row[*tuple[Any, ...]]"
+AnySelect: TypeAlias = "Select[*tuple[Any, ...]]"
+
+#: Values of one IN list; SQLite's default limit on bound parameters was 999 before 3.32.
+IN_LIST = 900
+
+
+class CatalogReader:
+    """The catalog behind an engine, for reading.
+
+    Parameters
+    ----------
+    engine : Engine
+        What `plmsearch.store.connection.open_catalog` returned.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """Run one transaction; what the database refuses becomes a `StorageError`."""
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except DBAPIError as exc:
+            raise StorageError("catalog.sqlite", str(exc.orig)) from exc
+        except UnicodeDecodeError as exc:  # pages have no checksums: a flipped bit is read as it lies
+            raise StorageError(
+                "catalog.sqlite", "it holds text that is not UTF-8", hint="restore it from a backup"
+            ) from exc
+        except UnicodeEncodeError as exc:  # such as half of a surrogate pair, from a file name or argument
+            reason = f"{exc.object!r} is no valid Unicode and cannot be stored or looked up"
+            raise StorageError("catalog.sqlite", reason) from exc
+
+    # --- Reading ---------------------------------------------------------------------------------
+
+    def generation(self) -> int:
+        """Return the number of commits so far."""
+        return int(self._scalar(select(t.state.c.generation)))
+
+    def n_records(self, condition: Condition | None = None) -> int:
+        """Count live records, or those that meet a condition."""
+        return int(self._scalar(select(func.count()).select_from(t.records).where(*_live(condition))))
+
+    def matching_sequences(self, condition: Condition) -> tuple[Int1D, int]:
+        """Return the sequences of the live records that meet a condition.
+
+        Returns
+        -------
+        sequence_ids : ndarray, dtype=int64, shape=(n,)
+            Rising.
+        n_records : int
+        """
+        query = select(t.records.c.sequence_id).where(*_live(condition))
+        with self.begin() as connection:
+            found = np.fromiter(connection.execute(query).scalars(), dtype=np.int64)
+        return np.unique(found), len(found)
+
+    def n_sequences(self) -> int:
+        """Count distinct sequences that a live record points to."""
+        live = t.records.c.deleted.is_(None)
+        return int(self._scalar(select(func.count(t.records.c.sequence_id.distinct())).where(live)))
+
+    def n_residues(self) -> int:
+        """Sum the residues of the distinct sequences."""
+        return int(self._scalar(select(func.coalesce(func.sum(t.sequences.c.n_residues), 0))))
+
+    def searched_size(self, space_id: int, condition: Condition | None = None) -> SearchedSize:
+        """Measure what a search of a space compares with: sequences of live records that meet a condition."""
+        s, v = t.sequences.c, t.vectors.c
+        wanted = select(t.records.c.sequence_id).where(*_live(condition))
+        query = (
+            select(
+                func.count(),
+                func.coalesce(func.sum(s.n_residues), 0),
+                func.count(func.nullif(s.n_residues, 0)),
+            )
+            .select_from(t.sequences.join(t.vectors, v.sequence_id == s.id))
+            .where(v.space_id == space_id, s.id.in_(wanted))
+        )
+        n_sequences, n_residues, n_known = self._all(query)[0]
+        return SearchedSize(n_sequences, n_residues, n_sequences - n_known)
+
+    def spaces(self) -> list[StoredSpace]:
+        """Return the embedding spaces, the default first."""
+        c, n_vectors = t.spaces.c, func.coalesce(func.sum(t.segments.c.n_vectors), 0)
+        query = (
+            select(c.id, c.spec, c.is_default, c.is_complete, n_vectors)
+            .select_from(t.spaces.outerjoin(t.segments))
+            .group_by(c.id)
+            .order_by(c.is_default.desc(), c.id)
+        )
+        return [
+            StoredSpace(row[0], EmbeddingSpec.from_json(row[1]), bool(row[2]), bool(row[3]), row[4])
+            for row in self._all(query)
+        ]
+
+    def segments(self, space_id: int) -> list[StoredSegment]:
+        """Return the vector files of a space, oldest first."""
+        s, a = t.segments.c, t.artifacts.c
+        query = (
+            select(
+                s.id, s.file, s.n_vectors, s.size_bytes, s.digest, s.mtime_ns, s.inode,
+                a.file, a.size_bytes, a.digest, a.mtime_ns, a.inode,
+            )
+            .select_from(t.segments.outerjoin(t.artifacts, (a.segment_id == s.id) & (a.kind == "unit")))
+            .where(s.space_id == space_id)
+            .order_by(s.id)
+        )  # fmt: skip
+        return [
+            StoredSegment(
+                row[0], row[1], row[2], FileStamp(*row[3:7]),
+                row[7], None if row[7] is None else FileStamp(*row[8:12]),
+            )
+            for row in self._all(query)
+        ]  # fmt: skip
+
+    def index_of(self, space_id: int) -> StoredIndex | None:
+        """Return the approximate index of a space, if it has one."""
+        found = [i for i in self.indexes() if i.space_id == space_id]
+        return found[0] if found else None
+
+    def indexes(self) -> list[StoredIndex]:
+        """Return the approximate indexes of all spaces."""
+        return [
+            StoredIndex(row[0], row[1], FileStamp(*row[2:6]), IndexFacts.from_json(row[6]))
+            for row in self._all(select(t.indexes))
+        ]
+
+    def segment_files(self) -> set[str]:
+        """Return the names of all vector files that are part of the database."""
+        return {row[0] for row in self._all(select(t.segments.c.file))}
+
+    def records_by_id(self, record_ids: Iterable[str]) -> dict[str, StoredRecord]:
+        """Return the live records that have these ids; ids without one are absent."""
+        found = self._records_where(t.records.c.record_id, record_ids)
+        return {record.record_id: record for record in found}
+
+    def records_of_sequences(
+        self, sequence_ids: Iterable[int], condition: Condition | None = None
+    ) -> dict[int, list[StoredRecord]]:
+        """Return the live records of each sequence that meet a condition, in order of insertion."""
+        by_sequence: dict[int, list[StoredRecord]] = {}
+        for record in self._records_where(t.records.c.sequence_id, sequence_ids, condition):
+            by_sequence.setdefault(record.sequence_id, []).append(record)
+        for same in by_sequence.values():
+            same.sort(key=lambda record: record.key)
+        return by_sequence
+
+    def dead_sequences(self) -> list[int]:
+        """Return the ids of sequences that only deleted records point to."""
+        r, live = t.records.c, t.records.alias("live").c
+        has_live = select(live.key).where(live.sequence_id == r.sequence_id, live.deleted.is_(None))
+        query = select(r.sequence_id).where(r.deleted.is_not(None), ~has_live.exists()).distinct()
+        return [row[0] for row in self._all(query)]
+
+    def all_records(self, condition: Condition | None = None) -> Iterator[StoredRecord]:
+        """Yield every live record that meets a condition in order of insertion, page by page."""
+        last = 0
+        while True:
+            query = (
+                _select_records(condition).where(t.records.c.key > last).order_by(t.records.c.key).limit(1000)
+            )
+            page = [_stored_record(row) for row in self._all(query)]
+            if not page:
+                return
+            yield from page
+            last = page[-1].key
+
+    def similar_ids(self, record_id: str, limit: int = 500) -> list[str]:
+        """Return ids that begin like this one, to suggest a spelling."""
+        prefix = record_id[: max(1, len(record_id) // 2)]
+        condition = t.records.c.record_id.startswith(prefix, autoescape=True)
+        query = select(t.records.c.record_id).where(condition, t.records.c.deleted.is_(None)).limit(limit)
+        return [row[0] for row in self._all(query)]
+
+    def sequence_ids(self, hashes: Iterable[bytes]) -> dict[bytes, int]:
+        """Return the ids of the sequences that are stored, by raw hash."""
+        c = t.sequences.c
+        return {row[0]: row[1] for row in self._in(select(c.hash, c.id), c.hash, hashes)}
+
+    def residues(self, sequence_ids: Iterable[int]) -> dict[int, str]:
+        """Return the residues of sequences, by id."""
+        c = t.sequences.c
+        return {row[0]: row[1] for row in self._in(select(c.id, c.residues), c.id, sequence_ids)}
+
+    def vector_places(self, space_id: int, sequence_ids: Iterable[int]) -> dict[int, tuple[int, int]]:
+        """Return (segment id, row) of each sequence that has a vector in the space."""
+        c = t.vectors.c
+        query = select(c.sequence_id, c.segment_id, c.row).where(c.space_id == space_id)
+        return {row[0]: (row[1], row[2]) for row in self._in(query, c.sequence_id, sequence_ids)}
+
+    def sequences_without_vector(self, space_id: int, limit: int) -> list[tuple[int, str]]:
+        """Return (id, residues) of live and known sequences that a space lacks, in order of id."""
+        c, v = t.sequences.c, t.vectors.c
+        has_vector = select(v.sequence_id).where(v.space_id == space_id, v.sequence_id == c.id).exists()
+        live = select(t.records.c.key).where(t.records.c.sequence_id == c.id, t.records.c.deleted.is_(None))
+        query = select(c.id, c.residues, c.hash).where(~has_vector, c.residues != "", live.exists())
+        return [(row[0], _whole(*row)) for row in self._all(query.order_by(c.id).limit(limit))]
+
+    def n_without_vector(self, space_id: int) -> int:
+        """Count live and known sequences that a space lacks."""
+        if self.has_every_vector(space_id):
+            return 0
+        c, v, s = t.records.c, t.vectors.c, t.sequences.c
+        has_vector = select(v.sequence_id).where(v.space_id == space_id, v.sequence_id == c.sequence_id)
+        query = (
+            select(func.count(c.sequence_id.distinct()))
+            .select_from(t.records.join(t.sequences))
+            .where(c.deleted.is_(None), s.residues != "", ~has_vector.exists())
+        )
+        return int(self._scalar(query))
+
+    def has_every_vector(self, space_id: int) -> bool:
+        """Tell whether each sequence has a vector in a space, by counting: no sequence has two."""
+        vectors = select(func.count()).where(t.vectors.c.space_id == space_id)
+        sequences = select(func.count()).select_from(t.sequences)
+        return bool(self._scalar(select(vectors.scalar_subquery() == sequences.scalar_subquery())))
+
+    def n_records_with_vector(self, space_id: int, condition: Condition | None = None) -> int:
+        """Count live records that have a vector in a space and meet a condition."""
+        c, v = t.records.c, t.vectors.c
+        joined = t.records.join(t.vectors, v.sequence_id == c.sequence_id)
+        query = select(func.count()).select_from(joined).where(*_live(condition), v.space_id == space_id)
+        return int(self._scalar(query))
+
+    def metadata_columns(self) -> dict[str, str]:
+        """Return the type of each metadata column, in the order the columns were first seen."""
+        c = t.metadata_columns.c
+        return {row[0]: row[1] for row in self._all(select(c.name, c.type).order_by(c.position))}
+
+    def indexed_columns(self) -> set[str]:
+        """Return the names of the metadata columns that have an index."""
+        with self.begin() as connection:
+            return indexed_columns(connection)
+
+    def runs(self) -> list[RunRow]:
+        """Return all runs, oldest first."""
+        return [RunRow(*row) for row in self._all(select(t.runs).order_by(t.runs.c.id))]
+
+    def run_inputs(self, run_id: int) -> list[dict[str, Any]]:
+        """Return the inputs of a run: number, name, format, size and SHA-256."""
+        query = select(t.run_inputs).where(t.run_inputs.c.run_id == run_id)
+        return [dict(row._mapping) for row in self._all(query.order_by(t.run_inputs.c.input))]
+
+    def ledger(self, run_id: int) -> Iterator[tuple[LedgerRow, str | None]]:
+        """Yield what became of each input row of a run, and the id of its record, in input order."""
+        c, r = t.ledger.c, t.records.c
+        columns = (c.input, c.row, c.input_id, c.outcome, c.record_key, c.reason, c.notes, r.record_id)
+        place = (-1, -1)
+        while True:
+            after = (c.input > place[0]) | ((c.input == place[0]) & (c.row > place[1]))
+            joined = t.ledger.outerjoin(t.records, r.key == c.record_key)
+            query = select(*columns).select_from(joined).where(c.run_id == run_id, after)
+            page = [
+                (LedgerRow(row[0], row[1], row[2], row[3], row[4], row[5] or "", row[6] or ""), row[7])
+                for row in self._all(query.order_by(c.input, c.row).limit(1000))
+            ]
+            if not page:
+                return
+            yield from page
+            place = (page[-1][0].input, page[-1][0].row)
+
+    def counters(self) -> Counters:
+        """Return the next free ids. Only the holder of the lock may use them."""
+        c = t.state.c
+        row = self._all(select(c.next_sequence_id, c.next_record_key, c.next_segment_id))[0]
+        return Counters(*row)
+
+    # --- Helpers ---------------------------------------------------------------------------------
+
+    def _scalar(self, query: AnySelect) -> Any:
+        with self.begin() as connection:
+            return connection.execute(query).scalar_one()
+
+    def _all(self, query: AnySelect) -> Sequence[AnyRow]:
+        with self.begin() as connection:
+            return connection.execute(query).all()
+
+    def _in(self, query: AnySelect, column: ColumnElement[Any], values: Iterable[Any]) -> list[AnyRow]:
+        """Run a query once per slice of a long IN list, in one transaction."""
+        rows: list[AnyRow] = []
+        with self.begin() as connection:
+            for part in slices(values, IN_LIST):
+                rows.extend(connection.execute(query.where(column.in_(part))))
+        return rows
+
+    def _records_where(
+        self, column: ColumnElement[Any], values: Iterable[Any], condition: Condition | None = None
+    ) -> list[StoredRecord]:
+        return [_stored_record(row) for row in self._in(_select_records(condition), column, values)]
+
+
+def _live(condition: Condition | None = None) -> list[ColumnElement[bool]]:
+    live = t.records.c.deleted.is_(None)
+    return [live] if condition is None else [live, sql_condition(condition)]
+
+
+def _select_records(condition: Condition | None = None) -> AnySelect:
+    r, s = t.records.c, t.sequences.c
+    return (
+        select(r.key, r.record_id, r.sequence_id, r.description, r.metadata, s.residues, s.hash)
+        .select_from(t.records.join(t.sequences))
+        .where(*_live(condition))
+    )
+
+
+def _stored_record(row: AnyRow) -> StoredRecord:
+    residues = _whole(row[2], row[5], row[6])
+    return StoredRecord(row[0], row[1], row[2], row[3], json.loads(row[4]), residues, row[6].hex())
+
+
+def _whole(sequence_id: int, residues: str, hash_bytes: bytes) -> str:
+    """Return residues that are what was stored: SQLite would hand out a flipped bit as it lies."""
+    if residues and hashlib.sha256(residues.encode()).digest() != hash_bytes:
+        reason = f"the residues of sequence {sequence_id} do not have the hash that is stored"
+        raise StorageError("catalog.sqlite", reason, hint="restore it from a backup")
+    return residues
