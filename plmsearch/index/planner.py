@@ -55,10 +55,11 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A choice and its reason."""
+    """A choice and its reason; `is_final` if hits would be lost otherwise, not only time."""
 
     use_engine: bool
     reason: str
+    is_final: bool = False
 
 
 def choose_search(n_queries: int, n_selected: int, dim: int, costs: Costs) -> Plan:
@@ -85,7 +86,8 @@ def choose_search(n_queries: int, n_selected: int, dim: int, costs: Costs) -> Pl
     """
     share = n_selected / max(costs.n_vectors, 1)
     if share < _LEAST_SHARE:
-        return Plan(False, f"the filter leaves {share:.2%} of the vectors, under {_LEAST_SHARE:.0%}")
+        reason = f"the filter leaves {share:.2%} of the vectors, under {_LEAST_SHARE:.0%}"
+        return Plan(False, reason, is_final=True)
     exact = max(n_queries * costs.exact_seconds_per_query * share, n_selected * dim * 4 / _SCAN_BYTES_PER_S)
     engine = costs.file_bytes / _LOAD_BYTES_PER_S + n_queries * costs.seconds_per_query / share
     expected = f"exact search would take about {exact:.2g} s, the index {engine:.2g} s"

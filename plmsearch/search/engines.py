@@ -121,7 +121,7 @@ class Engines:
             raise _no_index(wanted.choice, stored.facts.kind)
         n_selected = stored.facts.n_vectors if n_allowed is None else min(n_allowed, stored.facts.n_vectors)
         plan = choose_search(wanted.n_queries, n_selected, dim, self.costs(stored))
-        if not (plan.use_engine or is_asked):
+        if plan.is_final or not (plan.use_engine or is_asked):
             return exact, plan.reason
         engine = self.engine(stored)
         if engine is None:
