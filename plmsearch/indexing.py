@@ -139,7 +139,12 @@ def build_index(
     assert kind is not None
     if space.n_vectors < 2 * _HELD:
         return IndexOutcome(name, None, f"an index is of no use below {2 * _HELD:,} vectors")
-    return _built(repository, layout, space, kind, options, say)
+    outcome = _built(repository, layout, space, kind, options, say)
+    if outcome.facts is None and options.kind == "auto":
+        # Families that lie far apart cut a graph into islands; lists are made of them.
+        say(f"{name}: {outcome.reason.partition(':')[0]}")
+        outcome = _built(repository, layout, space, "ivf", options, say)
+    return outcome
 
 
 def _serves(stored: StoredIndex, space: StoredSpace, options: IndexOptions) -> bool:

@@ -227,6 +227,19 @@ def test_new_records_are_found_at_once_and_deleted_ones_never(path, kind):
         assert all(len(found) == 10 for found in after)
 
 
+def test_where_a_graph_does_not_reach_the_recall_lists_are_tried(path, monkeypatch):
+    real = indexing.measure
+    monkeypatch.setattr(
+        indexing, "measure", lambda engine, *rest: None if engine.kind == "hnsw" else real(engine, *rest)
+    )
+    with open_database(path, create=True) as db:
+        (outcome,) = optimize(db).indexes
+        assert outcome.facts.kind == "ivf"
+        (outcome,) = optimize(db, index=indexing.IndexOptions("hnsw")).indexes
+        assert outcome.facts is None
+        assert "does not reach recall@10 0.99" in outcome.reason
+
+
 def test_many_new_vectors_make_optimize_due(path):
     with open_database(path, create=True) as db:
         optimize(db)
