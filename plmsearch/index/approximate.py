@@ -24,6 +24,7 @@ import numpy as np
 
 from plmsearch.errors import StorageError
 from plmsearch.index.base import Block, Neighbours, VectorIndex, best_of, no_neighbours
+from plmsearch.index.faiss_index import faiss_module
 from plmsearch.types import Bool1D, Float2D, Int1D, Int2D
 
 __all__ = [
@@ -46,7 +47,7 @@ EFFORTS: tuple[int, ...] = tuple(sorted({round(8 * 2 ** (i / 2)) for i in range(
 
 #: Edges of a node on each side: faiss's own examples and the paper's upper range for high dimensions.
 _HNSW_EDGES = 32
-#: Rows added at once, so that progress can be shown and memory stays bounded.
+#: Rows added at once, so that memory stays bounded.
 _ADD_ROWS = 65_536
 #: Points per list that k-means is given; faiss warns below 39.
 _POINTS_PER_LIST = 50
@@ -102,7 +103,7 @@ class Engine:
         rows : ndarray, dtype=int64, shape=(n_queries, n)
             Counted over the blocks; -1 where it found fewer.
         """
-        faiss = _faiss()
+        faiss = faiss_module()
         bits = None if allowed is None else np.packbits(allowed[self.order], bitorder="little")
         selector = None if bits is None else faiss.IDSelectorBitmap(bits)
         if self.kind.startswith("ivf"):
@@ -113,20 +114,12 @@ class Engine:
         return scores, np.where(places < 0, -1, self.order[places])
 
 
-def _faiss() -> Any:
-    """Import faiss; what its type stubs say of index classes and parameters is wrong."""
-    import faiss
-
-    return faiss
-
-
 def build_engine(
     kind: EngineKind,
     blocks: Sequence[Block],
     order: Int1D,
     *,
     seed: int,
-    on_progress: Callable[[int], None] = lambda _: None,
 ) -> Engine:
     """Build a faiss index over rows of blocks.
 
@@ -138,8 +131,6 @@ def build_engine(
         Rows, counted over the blocks, in the order they are added.
     seed : int
         Of the sample that lists and codes are learnt from.
-    on_progress : callable
-        Called with the number of vectors that were added.
 
     Returns
     -------
@@ -151,22 +142,18 @@ def build_engine(
         sample = np.random.default_rng(seed).choice(order, n_train, replace=False)
         index.train(rows_of(blocks, np.sort(sample)))
     engine = Engine(index, kind, order)
-    add_rows(engine, blocks, order, on_progress)
+    add_rows(engine, blocks, order)
     return engine
 
 
-def add_rows(
-    engine: Engine, blocks: Sequence[Block], rows: Int1D, on_progress: Callable[[int], None] = lambda _: None
-) -> None:
+def add_rows(engine: Engine, blocks: Sequence[Block], rows: Int1D) -> None:
     """Add vectors to a faiss index; the engine's order has to name them already, or by the caller."""
     for start in range(0, len(rows), _ADD_ROWS):
-        part = rows[start : start + _ADD_ROWS]
-        engine.index.add(rows_of(blocks, part))
-        on_progress(len(part))
+        engine.index.add(rows_of(blocks, rows[start : start + _ADD_ROWS]))
 
 
 def _empty(kind: EngineKind, dim: int, n: int) -> Any:
-    faiss = _faiss()
+    faiss = faiss_module()
     product = faiss.METRIC_INNER_PRODUCT
     if kind == "hnsw":
         return faiss.IndexHNSWFlat(dim, _HNSW_EDGES, product)
@@ -204,7 +191,7 @@ def write_engine(engine: Engine, path: Path) -> None:
     StorageError
         If the operating system refuses; nothing is left then.
     """
-    faiss = _faiss()
+    faiss = faiss_module()
     try:
         # Through a file of ours: faiss's own takes no notice when the last bytes cannot be written.
         with path.open("wb") as file:
@@ -217,7 +204,7 @@ def write_engine(engine: Engine, path: Path) -> None:
 
 def read_engine(path: Path, kind: str, order: Int1D) -> Engine:
     """Read a faiss index whose file was checked: faiss itself notices little that is wrong with one."""
-    return Engine(_faiss().read_index(str(path)), kind, order)
+    return Engine(faiss_module().read_index(str(path)), kind, order)
 
 
 class ApproximateIndex(VectorIndex):

@@ -12,12 +12,21 @@ either ran.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from plmsearch.index.base import Block, BlockIndex, Neighbours
 from plmsearch.types import Float2D
 
-__all__ = ["FaissExactIndex", "faiss_facts", "set_faiss_threads"]
+__all__ = ["FaissExactIndex", "faiss_facts", "faiss_module", "set_faiss_threads"]
+
+
+def faiss_module() -> Any:
+    """Import faiss; what its type stubs say of index classes and parameters is wrong."""
+    import faiss
+
+    return faiss
 
 
 def set_faiss_threads(threads: int) -> None:

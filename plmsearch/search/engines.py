@@ -65,7 +65,7 @@ def build_order(n_vectors: int, n_held: int, seed: int) -> Int1D:
 
 
 class Engines:
-    """Reads each index file once and keeps it.
+    """Reads each index file once and keeps the newest of each space.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class Engines:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._engines: dict[str, Engine | None] = {}
+        self._engines: dict[int, tuple[str, Engine | None]] = {}
         self._built: tuple[str, int, ApproximateIndex] | None = None
 
     def plan(
@@ -144,7 +144,9 @@ class Engines:
 
     def costs(self, stored: StoredIndex) -> Costs:
         """Return what a search by a stored index costs now."""
-        facts, is_read = stored.facts, self._engines.get(stored.file) is not None
+        facts = stored.facts
+        file, engine = self._engines.get(stored.space_id, ("", None))
+        is_read = file == stored.file and engine is not None
         return Costs(
             facts.n_vectors,
             0 if is_read else stored.stamp.size_bytes,
@@ -154,9 +156,9 @@ class Engines:
 
     def engine(self, stored: StoredIndex) -> Engine | None:
         """Return the engine of a stored index; None if its file is missing or damaged: it is a cache."""
-        if stored.file not in self._engines:
-            self._engines[stored.file] = self._read(stored)
-        return self._engines[stored.file]
+        if self._engines.get(stored.space_id, ("", None))[0] != stored.file:
+            self._engines[stored.space_id] = (stored.file, self._read(stored))
+        return self._engines[stored.space_id][1]
 
     def _read(self, stored: StoredIndex) -> Engine | None:
         path, facts = self._layout.derived / stored.file, stored.facts
