@@ -126,8 +126,8 @@ def main() -> None:
 
 def compare(db: plmsearch.Database, queries: np.ndarray, rounds: int) -> None:
     """Print recall and seconds."""
-    space = db.space()
-    unit = unit_vectors(queries, space.spec.dim)
+    space = db.ranking()
+    unit = unit_vectors(queries, space.dim)
     choice = db.index_facts(space).kind.partition("-")[0]  # type: ignore[union-attr]
     exact, _, _ = db._plan(space, SearchOptions(index="exact"), len(queries))
     index, _, _ = db._plan(space, SearchOptions(index=choice), len(queries))

@@ -83,7 +83,7 @@ def row(
 ) -> list[object]:
     """Search behind one filter, both ways."""
     options = SearchOptions(k=K, where=f"u < {share}")
-    way = db.explain(db.space(), options, len(queries))[-1].split(",")[0].removeprefix("search: ")
+    way = db.explain(db.ranking(), options, len(queries))[-1].split(",")[0].removeprefix("search: ")
     started = time.perf_counter()
     found = db.search(queries, k=K, options=options)
     ours = time.perf_counter() - started

@@ -35,7 +35,7 @@ import sys, time
 started = time.perf_counter()
 import plmsearch
 with plmsearch.open_database(sys.argv[1]) as db:
-    hits = list(db.search_stored([sys.argv[2]], db.space(), plmsearch.SearchOptions(k=10)))
+    hits = list(db.search_stored([sys.argv[2]], db.ranking(), plmsearch.SearchOptions(k=10)))
 assert hits[0][1][0].target == sys.argv[2]
 print(time.perf_counter() - started)
 """

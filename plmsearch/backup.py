@@ -158,7 +158,7 @@ def _copy_back(source: Path, work: Path) -> int:
     with open_writer(work) as repository:
         refresh_files(repository, Layout(work))
         for index in repository.indexes():  # a backup is without derived files, and an index takes minutes
-            repository.drop_index(index.space_id)
+            repository.drop_index(index.ranking_id)
         generation = repository.generation()
     sync_tree(work)
     return generation

@@ -1,4 +1,4 @@
-"""Build the approximate index of a space, find the effort that its recall takes, and make it durable."""
+"""Build the approximate index of a ranking, find the effort that its recall takes, and make it durable."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from plmsearch.index.recall import Measured, measure
 from plmsearch.search.engines import build_order
 from plmsearch.store.directory import Layout, storage_errors
 from plmsearch.store.repository import Repository
-from plmsearch.store.rows import IndexFacts, StoredIndex, StoredSpace
+from plmsearch.store.rows import IndexFacts, StoredIndex, StoredRanking
 from plmsearch.store.segments import FileStamp, stamp_of
 from plmsearch.store.vector_files import VectorFiles
 
@@ -67,17 +67,17 @@ class IndexOptions:
 
 @dataclass(frozen=True, slots=True)
 class IndexOutcome:
-    """What became of the index of one space.
+    """What became of the index of one ranking.
 
     Parameters
     ----------
-    space : str
+    ranking : str
     facts : IndexFacts or None
         Of the index that there is now.
     reason : str
     """
 
-    space: str
+    ranking: str
     facts: IndexFacts | None
     reason: str
 
@@ -99,18 +99,18 @@ def index_is_due(n_vectors: int, facts: IndexFacts | None) -> bool:
 def build_index(
     repository: Repository,
     layout: Layout,
-    space: StoredSpace,
+    ranking: StoredRanking,
     options: IndexOptions,
     say: Callable[[str], None],
 ) -> IndexOutcome:
-    """Give a space the index that is wanted.
+    """Give a ranking the index that is wanted.
 
     Parameters
     ----------
     repository : Repository
         Opened for writing, under the lock; derived files are in order.
     layout : Layout
-    space : StoredSpace
+    ranking : StoredRanking
     options : IndexOptions
     say : callable
         Told what is done.
@@ -124,50 +124,51 @@ def build_index(
     StorageError
         If the operating system refuses a step. The index is as it was then.
     """
-    name, stored = space.spec.name, repository.index_of(space.space_id)
+    name, stored = ranking.name, repository.index_of(ranking.ranking_id)
+    n_vectors = ranking.n_vectors
     if options.kind == "none":
         _drop(repository, layout, stored)
         return IndexOutcome(name, None, "no index is wanted")
     kind = cast("EngineKind | None", options.kind)
     if options.kind == "auto":
-        if stored is not None and _serves(stored, space, options):
+        if stored is not None and _serves(stored, n_vectors, options):
             return IndexOutcome(name, stored.facts, "the index is fresh")
-        kind = kind_for(space.n_vectors, space.spec.dim)
+        kind = kind_for(n_vectors, ranking.dim)
         if kind is None:
             _drop(repository, layout, stored)
             return IndexOutcome(name, None, f"exact search is quick below {_LEAST_VECTORS:,} vectors")
     assert kind is not None
-    if space.n_vectors < 2 * _HELD:
+    if n_vectors < 2 * _HELD:
         return IndexOutcome(name, None, f"an index is of no use below {2 * _HELD:,} vectors")
-    outcome = _built(repository, layout, space, kind, options, say)
+    outcome = _built(repository, layout, ranking, kind, options, say)
     if outcome.facts is None and options.kind == "auto":
         # Families that lie far apart cut a graph into islands; lists are made of them.
         say(f"{name}: {outcome.reason.partition(':')[0]}")
-        outcome = _built(repository, layout, space, "ivf", options, say)
+        outcome = _built(repository, layout, ranking, "ivf", options, say)
     return outcome
 
 
-def _serves(stored: StoredIndex, space: StoredSpace, options: IndexOptions) -> bool:
+def _serves(stored: StoredIndex, n_vectors: int, options: IndexOptions) -> bool:
     facts = stored.facts
     return (
         facts.recall_asked == options.recall
-        and facts.n_vectors >= (1 - _STALE_SHARE) * space.n_vectors
-        and not index_is_due(space.n_vectors, facts)
+        and facts.n_vectors >= (1 - _STALE_SHARE) * n_vectors
+        and not index_is_due(n_vectors, facts)
     )
 
 
 def _built(
     repository: Repository,
     layout: Layout,
-    space: StoredSpace,
+    ranking: StoredRanking,
     kind: EngineKind,
     options: IndexOptions,
     say: Callable[[str], None],
 ) -> IndexOutcome:
-    name, before = space.spec.name, repository.index_of(space.space_id)
-    segments = repository.segments(space.space_id)
+    name, before = ranking.name, repository.index_of(ranking.ranking_id)
+    segments = repository.segments(ranking.space.space_id)
     dead = np.array(repository.dead_sequences(), dtype=np.int64)
-    blocks = VectorFiles(layout).unit_blocks(segments, dead)
+    blocks = VectorFiles(layout).blocks(repository, ranking, segments, dead)
     n_vectors = sum(len(b.ids) for b in blocks)
     order = build_order(n_vectors, _HELD, options.seed)
     say(f"{name}: building {kind} over {n_vectors:,} vectors")
@@ -181,9 +182,9 @@ def _built(
         )
     add_rows(engine, blocks, order[-_HELD:])
     facts = _facts(kind, [s.segment_id for s in segments], n_vectors, measured, options)
-    file = f"index-{space.space_id}-{repository.generation() + 1}.faiss"
+    file = f"index-{ranking.ranking_id}-{repository.generation() + 1}.faiss"
     with storage_errors(layout.root):
-        stored = StoredIndex(space.space_id, file, _published(layout, file, engine), facts)
+        stored = StoredIndex(ranking.ranking_id, file, _published(layout, file, engine), facts)
         repository.set_index(stored)
         if before is not None:
             (layout.derived / before.file).unlink(missing_ok=True)
@@ -222,6 +223,6 @@ def _published(layout: Layout, file: str, engine: Engine) -> FileStamp:
 
 def _drop(repository: Repository, layout: Layout, stored: StoredIndex | None) -> None:
     if stored is not None:
-        repository.drop_index(stored.space_id)
+        repository.drop_index(stored.ranking_id)
         with storage_errors(layout.root):
             (layout.derived / stored.file).unlink(missing_ok=True)

@@ -38,6 +38,7 @@ __all__ = [
     "ImmunumNumberer",
     "Numberer",
     "Receptor",
+    "chain_locus",
     "is_antibody",
     "is_t_cell_receptor",
 ]
@@ -186,6 +187,29 @@ def is_t_cell_receptor(residues: str, numberer: Numberer | None = None) -> bool:
         Default: immunum.
     """
     return bool((numberer or _default_numberer()).domains(residues, ("TR",)))
+
+
+def chain_locus(residues: str, numberer: Numberer | None = None) -> str:
+    """Return the locus of a chain.
+
+    Parameters
+    ----------
+    residues : str
+    numberer : Numberer, optional
+        Default: immunum.
+
+    Returns
+    -------
+    str
+        That of its variable domain; empty where it has none, or domains of different loci.
+
+    Examples
+    --------
+    >>> chain_locus("MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQAPILSRVGDGTQDNLSGAEKAVQ")
+    ''
+    """
+    loci = {domain.locus for domain in (numberer or _default_numberer()).domains(residues)}
+    return loci.pop() if len(loci) == 1 else ""
 
 
 @functools.cache

@@ -100,9 +100,10 @@ def optimize(
                     _exchange(repository, layout, space, old, dead)
                 report.n_segments_after += len(repository.segments(space.space_id))
             report.n_records_dropped, report.n_sequences_dropped = repository.drop_tombstones()
-            for space in repository.spaces():
+            refresh_files(repository, layout)  # what a joined file could not bring along
+            for ranking in repository.rankings():
                 wanted = index or IndexOptions()
-                report.indexes.append(build_index(repository, layout, space, wanted, show.say))
+                report.indexes.append(build_index(repository, layout, ranking, wanted, show.say))
         repository.shrink()
     report.n_bytes_after = _size(database.path)
     return report
@@ -151,10 +152,13 @@ def _exchange(
         vectors = np.concatenate([s.vectors[rows] for s, rows in zip(opened, live, strict=True)])
         rows = repository.vector_rows(space.space_id, ids.tolist())
         segment_id = repository.counters().segment_id
-        new = publish_segment(layout, space.space_id, segment_id, vectors, rows)
+        rankings = repository.rankings()
+        loci = repository.loci(ids.tolist()) if any(r.needs_locus for r in rankings) else None
+        known = loci if loci is not None and len(loci) == len(ids) else None
+        new = publish_segment(layout, space.space_id, segment_id, vectors, rows, rankings, loci=known)
     repository.exchange_segments([s.segment_id for s in old], new)
     with storage_errors(layout.root):
         for segment in old:
             (layout.segments / segment.file).unlink()
-            if segment.unit_file is not None:
-                (layout.derived / segment.unit_file).unlink(missing_ok=True)
+            for derived in segment.derived.values():
+                (layout.derived / derived.file).unlink(missing_ok=True)

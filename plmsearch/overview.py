@@ -12,17 +12,26 @@ from plmsearch.indexing import index_is_due
 from plmsearch.reader import Reader
 from plmsearch.store.directory import FORMAT_VERSION, Layout
 from plmsearch.store.repository import Repository
-from plmsearch.store.rows import IndexFacts, StoredSpace
+from plmsearch.store.rows import IndexFacts, StoredRanking, StoredTransform
 from plmsearch.store.schema import HEAD
 
-__all__ = ["LEDGER_COLUMNS", "Overview", "RunOverview", "SpaceOverview", "ledger_rows", "overview"]
+__all__ = [
+    "LEDGER_COLUMNS",
+    "Overview",
+    "RankingOverview",
+    "RunOverview",
+    "SpaceOverview",
+    "describe_transform",
+    "ledger_rows",
+    "overview",
+]
 
 LEDGER_COLUMNS = ("input", "row", "input_id", "outcome", "record_id", "reason", "notes")
 
 
 @dataclass(frozen=True, slots=True)
 class SpaceOverview:
-    """One embedding space; `spec` is the whole of it, `index` what its approximate index is."""
+    """One embedding space; `spec` is the whole of it."""
 
     name: str
     description: str
@@ -30,6 +39,17 @@ class SpaceOverview:
     is_complete: bool
     n_vectors: int
     spec: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RankingOverview:
+    """One ranking; `parts` are its spaces, `index` what its approximate index is."""
+
+    name: str
+    is_default: bool
+    dim: int
+    parts: list[Mapping[str, Any]]
+    description: str
     index: Mapping[str, Any] | None
     index_description: str
 
@@ -65,6 +85,8 @@ class Overview:
     size_bytes : int
         Of all files of the directory.
     spaces : list of SpaceOverview
+    rankings : list of RankingOverview
+        What can be searched.
     columns : mapping of str to str
         Type of each metadata column.
     runs : list of RunOverview
@@ -81,6 +103,7 @@ class Overview:
     n_residues: int
     size_bytes: int
     spaces: list[SpaceOverview]
+    rankings: list[RankingOverview]
     columns: Mapping[str, str]
     runs: list[RunOverview]
     n_matching: int | None = None
@@ -99,7 +122,7 @@ def overview(reader: Reader, *, where: str | None = None) -> Overview:
         If `where` cannot be read, or does not fit the columns.
     """
     repository = reader.repository
-    indexes = {i.space_id: i.facts for i in repository.indexes()}
+    indexes = {i.ranking_id: i.facts for i in repository.indexes()}
     return Overview(
         path=str(reader.path),
         format_version=FORMAT_VERSION,
@@ -117,11 +140,10 @@ def overview(reader: Reader, *, where: str | None = None) -> Overview:
                 is_complete=s.is_complete,
                 n_vectors=s.n_vectors,
                 spec=asdict(s.spec),
-                index=asdict(indexes[s.space_id]) if s.space_id in indexes else None,
-                index_description=_index_description(s, indexes.get(s.space_id)),
             )
             for s in reader.spaces()
         ],
+        rankings=[_ranking(r, indexes.get(r.ranking_id)) for r in reader.rankings()],
         columns=repository.metadata_columns(),
         runs=[
             RunOverview(
@@ -141,12 +163,49 @@ def overview(reader: Reader, *, where: str | None = None) -> Overview:
     )
 
 
-def _index_description(space: StoredSpace, facts: IndexFacts | None) -> str:
-    """Say how a space is searched, and why."""
-    due = "; plmsearch optimize is due" if index_is_due(space.n_vectors, facts) else ""
+def _ranking(ranking: StoredRanking, facts: IndexFacts | None) -> RankingOverview:
+    parts: list[Mapping[str, Any]] = [
+        {
+            "space": part.space.spec.name,
+            "weight": part.weight,
+            "transform": None if part.transform is None else part.transform.transform.kind,
+            "version": None if part.transform is None else part.transform.version,
+            "n_fitted": {} if part.transform is None else dict(part.transform.transform.n_fitted),
+        }
+        for part in ranking.parts
+    ]
+    said = (describe_transform(part.transform) for part in ranking.parts)
+    return RankingOverview(
+        name=ranking.name,
+        is_default=ranking.is_default,
+        dim=ranking.dim,
+        parts=parts,
+        description="; ".join(dict.fromkeys(said)),
+        index=None if facts is None else asdict(facts),
+        index_description=_index_description(ranking, facts),
+    )
+
+
+def describe_transform(stored: StoredTransform | None) -> str:
+    """Say in a few words what is done to vectors before they are compared."""
+    if stored is None:
+        return "vectors as they are"
+    transform = stored.transform
+    loci = ", ".join(name for name in transform.centres if name) or "all sequences"
+    if transform.kind == "reference":
+        return f"shipped centre ({loci}): a score means the same in every database"
+    n_vectors = sum(transform.n_fitted.values())
+    what = {"centre": "centre", "whiten": f"whitening to {transform.n_components} directions"}[transform.kind]
+    return f"{what} fitted on {n_vectors:,} vectors of this database ({loci}), version {stored.version}"
+
+
+def _index_description(ranking: StoredRanking, facts: IndexFacts | None) -> str:
+    """Say how a ranking is searched, and why."""
+    n_vectors = ranking.n_vectors
+    due = "; plmsearch optimize is due" if index_is_due(n_vectors, facts) else ""
     if facts is None:
         return f"exact search{due}"
-    n_fresh = space.n_vectors - facts.n_vectors
+    n_fresh = n_vectors - facts.n_vectors
     fresh = f"; {n_fresh:,} newer vectors are searched exactly" if n_fresh > 0 else ""
     return f"{facts.describe()}{fresh}{due}"
 

@@ -18,15 +18,17 @@ import numpy as np
 
 from plmsearch.embedding.options import ModelOptions
 from plmsearch.embedding.spec import SpaceRequest
-from plmsearch.errors import RecordNotFound, SegmentDamaged, StorageError
+from plmsearch.errors import ParameterError, RecordNotFound, SegmentDamaged, StorageError
 from plmsearch.ingest.spaces import searchable_space
 from plmsearch.metadata import typed
+from plmsearch.search.rankings import own_ranking, parse_ranking
 from plmsearch.search.selection import Selection, select_records
 from plmsearch.store.directory import Layout, is_database
 from plmsearch.store.repository import Repository
 from plmsearch.store.rows import (
     IndexFacts,
     StoredIndex,
+    StoredRanking,
     StoredRecord,
     StoredSegment,
     StoredSpace,
@@ -97,6 +99,7 @@ class Reader:
         self._dead: Int1D = np.empty(0, dtype=np.int64)
         self._selections: dict[str, Selection] = {}
         self._stored_indexes: dict[int, StoredIndex] = {}
+        self._rankings: list[StoredRanking] = []
         self._generation = -1
 
     # --- Opening and closing ---------------------------------------------------------------------
@@ -217,10 +220,50 @@ class Reader:
 
         return self._looking_again(look)
 
-    def index_facts(self, space: StoredSpace) -> IndexFacts | None:
-        """Return what is known of a space's approximate index, if it has one."""
+    def rankings(self) -> list[StoredRanking]:
+        """Return the stored rankings: what can be searched, the default first."""
         self._refresh()
-        stored = self._stored_indexes.get(space.space_id)
+        return self._rankings
+
+    def ranking(
+        self, name: str | None = None, *, space: str | None = None, request: SpaceRequest | None = None
+    ) -> StoredRanking:
+        """Return the ranking of a name, that of a space, or the default.
+
+        Parameters
+        ----------
+        name : str, optional
+            As `plmsearch.search.rankings` reads it, such as ``antiberty/6/whole/mean+reference``.
+        space : str, optional
+            Name of an embedding space: the ranking that came with it.
+        request : SpaceRequest, optional
+            The first space that fits it; with `space`, that has to fit it too.
+
+        Raises
+        ------
+        ParameterError
+            If there is no such ranking or space, or both are named.
+        EmbeddingSpecMismatch
+            If no space fits the request.
+        EmbeddingError
+            If a space is not complete, or the database is empty.
+        """
+        wanted = request or SpaceRequest()
+        if name is not None and (space is not None or wanted != SpaceRequest()):
+            raise ParameterError("ranking", name, "left out where space, model, layer or pooling are given")
+        if name is None and (space is not None or wanted != SpaceRequest() or not self.rankings()):
+            return own_ranking(self.space(space, wanted), self.rankings())
+        found = self.rankings()[0]
+        if name is not None:
+            found = parse_ranking(name, self._rankings, self._spaces, self.repository.transforms())
+        for part in found.parts:
+            self.space(part.space.spec.name)  # refuses one that is not complete
+        return found
+
+    def index_facts(self, ranking: StoredRanking) -> IndexFacts | None:
+        """Return what is known of a ranking's approximate index, if it has one."""
+        self._refresh()
+        stored = self._stored_indexes.get(ranking.ranking_id)
         return None if stored is None else stored.facts
 
     def columns(self) -> list[ColumnFacts]:
@@ -269,7 +312,8 @@ class Reader:
             self._spaces = self.repository.spaces()
             self._segments.clear()
             self._selections.clear()
-            self._stored_indexes = {i.space_id: i for i in self.repository.indexes()}
+            self._rankings = self.repository.rankings()
+            self._stored_indexes = {i.ranking_id: i for i in self.repository.indexes()}
             self._dead = np.array(self.repository.dead_sequences(), dtype=np.int64)
             self._generation = generation
 

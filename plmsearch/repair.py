@@ -180,8 +180,8 @@ def _quarantine(
 def _indexes(repository: Repository, layout: Layout, progress: Progress) -> list[str]:
     """Build approximate indexes anew whose file is missing or damaged."""
     rebuilt = []
-    for space in repository.spaces():
-        stored = repository.index_of(space.space_id)
+    for ranking in repository.rankings():
+        stored = repository.index_of(ranking.ranking_id)
         if stored is None:
             continue
         try:
@@ -189,7 +189,7 @@ def _indexes(repository: Repository, layout: Layout, progress: Progress) -> list
         except (FileNotFoundError, SegmentDamaged):
             facts = stored.facts
             options = IndexOptions(facts.kind, facts.recall_asked, facts.seed)
-            build_index(repository, layout, space, options, progress.say)
+            build_index(repository, layout, ranking, options, progress.say)
             rebuilt.append(f"derived/{stored.file}")
     return rebuilt
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from plmsearch.embedding.base import Embedder
 from plmsearch.embedding.options import ModelOptions, load_for_space
+from plmsearch.embedding.spec import EmbeddingSpec
 from plmsearch.errors import ExternalSpaceError, ParameterError
 from plmsearch.index.approximate import ApproximateIndex
 from plmsearch.index.base import VectorIndex
@@ -24,6 +25,7 @@ from plmsearch.ingest.queries import embed_queries, validate_queries
 from plmsearch.ingest.report import AddOptions, AddReport, check_choice
 from plmsearch.ingest.scan import Input
 from plmsearch.ingest.spaces import check_long
+from plmsearch.numbering import chain_locus
 from plmsearch.reader import Reader
 from plmsearch.search.engines import INDEX_CHOICES, Engines, Wanted
 from plmsearch.search.hits import Hit, Query, SearchOptions, make_hits
@@ -31,7 +33,8 @@ from plmsearch.search.rerank import refuse_without_residues, rerank
 from plmsearch.search.selection import Selection
 from plmsearch.sequences import SequenceRecord
 from plmsearch.store.directory import Layout
-from plmsearch.store.rows import SearchedSize, StoredSpace
+from plmsearch.store.rows import SearchedSize, StoredRanking, StoredSpace
+from plmsearch.store.vector_files import compared_vectors
 from plmsearch.types import Float1D, Float2D, Int1D
 
 __all__ = ["Searcher"]
@@ -53,22 +56,23 @@ class Searcher(Reader):
         super().__init__(path, model_options)
         self._embedders: dict[tuple[str, str], Embedder] = {}
         self._engines = Engines(Layout(path))
-        self._sizes: dict[tuple[int, int, str | None], SearchedSize] = {}
+        self._sizes: dict[tuple[int, tuple[int, ...], str | None], SearchedSize] = {}
 
-    def searched_size(self, space: StoredSpace, where: str | None = None) -> SearchedSize:
+    def searched_size(self, ranking: StoredRanking, where: str | None = None) -> SearchedSize:
         """Return how much is searched: what E-values of alignments refer to.
 
         Parameters
         ----------
-        space : StoredSpace
+        ranking : StoredRanking
         where : str, optional
             Only the records that meet this condition.
         """
         self._refresh()
-        key = (self._generation, space.space_id, where)
+        spaces = tuple(part.space.space_id for part in ranking.parts)
+        key = (self._generation, spaces, where)
         if key not in self._sizes:
             condition = None if where is None else self.select(where).condition
-            self._sizes = {key: self.repository.searched_size(space.space_id, condition)}
+            self._sizes = {key: self.repository.searched_size(spaces, condition)}
         return self._sizes[key]
 
     def search(
@@ -77,6 +81,7 @@ class Searcher(Reader):
         k: int = 10,
         *,
         space: str | None = None,
+        ranking: str | None = None,
         options: SearchOptions | None = None,
     ) -> list[list[Hit]]:
         """Find the records nearest to each query.
@@ -84,12 +89,16 @@ class Searcher(Reader):
         Parameters
         ----------
         queries : sequence of str, sequence of SequenceRecord, or ndarray, dtype=float32, shape=(n, d)
-            Residues, records, or vectors of the space. Strings and vectors are called ``query_1``,
-            ``query_2``...
+            Residues, records, or raw vectors of the space (of several spaces, side by side). Strings and
+            vectors are called ``query_1``, ``query_2``... The locus of a vector is not known: a
+            transform by locus takes it for a chain of none. `search_vectors` can be told.
         k : int
             Most hits per query, at least 1.
         space : str, optional
-            Name of an embedding space; the default space if None.
+            Name of an embedding space: search by the ranking that came with it.
+        ranking : str, optional
+            Name of a ranking, or spaces with transforms and weights (`plmsearch.search.rankings`); the
+            default ranking if neither is given.
         options : SearchOptions, optional
             More wishes; its `k` is replaced by `k`.
 
@@ -113,7 +122,7 @@ class Searcher(Reader):
         # A string is a sequence of strings too: it would be searched letter by letter.
         if isinstance(queries, str) or (isinstance(queries, np.ndarray) and queries.ndim != 2):
             raise ParameterError("queries", queries, "a list of sequences, or an array of shape (n, d)")
-        chosen = self.space(space)
+        chosen = self.ranking(ranking, space=space)
         wishes = SearchOptions(**{**asdict(options or SearchOptions()), "k": k})
         if isinstance(queries, np.ndarray):
             names = [Query(f"query_{n}") for n in range(1, len(queries) + 1)]
@@ -127,7 +136,7 @@ class Searcher(Reader):
     def search_records(
         self,
         records: Iterable[SequenceRecord],
-        space: StoredSpace,
+        ranking: StoredRanking,
         options: SearchOptions,
         *,
         policy: AddOptions | None = None,
@@ -138,7 +147,7 @@ class Searcher(Reader):
         Parameters
         ----------
         records : iterable of SequenceRecord
-        space : StoredSpace
+        ranking : StoredRanking
         options : SearchOptions
         policy : AddOptions, optional
             What to do with invalid letters and long sequences.
@@ -153,21 +162,20 @@ class Searcher(Reader):
         Raises
         ------
         EmbeddingSpecMismatch
-            If the policy reads long sequences otherwise than the space does.
+            If the policy reads long sequences otherwise than the spaces do.
         """
         rules, tally = policy or AddOptions(), report if report is not None else AddReport()
-        _refuse_external(space)
-        check_long(rules.long, [space])
-        blocks = embed_queries(
-            records, space.spec, lambda: self._embedder(space), rules, self.model_options.batch_tokens, tally
-        )
+        _refuse_external(ranking)
+        check_long(rules.long, [part.space for part in ranking.parts])
+        specs = [part.space.spec for part in ranking.parts]
+        blocks = embed_queries(records, specs, self._model, rules, self.model_options.batch_tokens, tally)
         for queries, vectors in blocks:
-            yield from zip(queries, self.search_vectors(queries, vectors, space, options), strict=True)
+            yield from zip(queries, self.search_vectors(queries, vectors, ranking, options), strict=True)
 
     def search_inputs(
         self,
         inputs: Sequence[Input],
-        space: StoredSpace,
+        ranking: StoredRanking,
         options: SearchOptions,
         *,
         policy: AddOptions,
@@ -178,15 +186,17 @@ class Searcher(Reader):
         What can be refused is refused by this call, not by the first step of the iterator: each input
         is validated whole, and the model is loaded.
         """
-        _refuse_external(space)
-        check_long(policy.long, [space])
-        if validate_queries(inputs, space.spec, policy):
-            self._embedder(space)
-        found = (self.search_records(i, space, options, policy=policy, report=report) for i in inputs)
+        _refuse_external(ranking)
+        check_long(policy.long, [part.space for part in ranking.parts])
+        specs = [part.space.spec for part in ranking.parts]
+        if validate_queries(inputs, specs, policy):
+            for spec in specs:
+                self._model(spec)
+        found = (self.search_records(i, ranking, options, policy=policy, report=report) for i in inputs)
         return chain.from_iterable(found)
 
     def search_stored(
-        self, record_ids: Sequence[str], space: StoredSpace, options: SearchOptions
+        self, record_ids: Sequence[str], ranking: StoredRanking, options: SearchOptions
     ) -> Iterator[tuple[Query, list[Hit]]]:
         """Search with the stored vectors of records; no model is loaded.
 
@@ -195,20 +205,21 @@ class Searcher(Reader):
         RecordNotFound
         """
         queries = [Query(r.record_id, r.sequence_hash, r.residues) for r in self._stored(record_ids)]
-        vectors = self.vectors(record_ids, space=space.spec.name)
-        return zip(queries, self.search_vectors(queries, vectors, space, options), strict=True)
+        parts = [self.vectors(record_ids, space=part.space.spec.name) for part in ranking.parts]
+        vectors = np.concatenate(parts, axis=1)
+        return zip(queries, self.search_vectors(queries, vectors, ranking, options), strict=True)
 
     def search_vectors(
-        self, queries: Sequence[Query], vectors: Float2D, space: StoredSpace, options: SearchOptions
+        self, queries: Sequence[Query], vectors: Float2D, ranking: StoredRanking, options: SearchOptions
     ) -> list[list[Hit]]:
-        """Search with vectors of the space.
+        """Search with raw vectors.
 
         Parameters
         ----------
         queries : sequence of Query
         vectors : ndarray, dtype=float32, shape=(n, d)
-            One per query, any length.
-        space : StoredSpace
+            One per query, as pooled; those of several spaces side by side, in the order of the ranking.
+        ranking : StoredRanking
         options : SearchOptions
 
         Raises
@@ -222,13 +233,17 @@ class Searcher(Reader):
             refuse_without_residues(queries)
         if not len(queries):
             return []
-        size = None if options.rerank is None else self.searched_size(space, options.where)
-        index, selection, _ = self._plan(space, options, len(queries))
+        size = None if options.rerank is None else self.searched_size(ranking, options.where)
+        index, selection, _ = self._plan(ranking, options, len(queries))
         allowed, condition = (
             (None, None) if selection is None else (selection.sequence_ids, selection.condition)
         )
         started = time.perf_counter()
-        found = _neighbours(index, vectors, options, allowed)
+        compared = vectors  # an index scales to unit length by itself
+        if not ranking.is_raw:
+            loci = self._loci(queries) if ranking.needs_locus else None
+            compared = compared_vectors(ranking, vectors, loci)
+        found = _neighbours(index, compared, options, allowed)
         milliseconds = (time.perf_counter() - started) * 1e3
         _log.info(
             "%s: %d queries against %d vectors in %.1f ms",
@@ -247,62 +262,72 @@ class Searcher(Reader):
             _log.info("aligned %d queries in %.2f s", len(queries), time.perf_counter() - started)
         return answers
 
-    def explain(self, space: StoredSpace, options: SearchOptions, n_queries: int = 1) -> list[str]:
+    def explain(self, ranking: StoredRanking, options: SearchOptions, n_queries: int = 1) -> list[str]:
         """Say how a search would be done, in lines of text.
 
         Parameters
         ----------
-        space : StoredSpace
+        ranking : StoredRanking
         options : SearchOptions
         n_queries : int
             Queries that are searched together.
         """
-        index, selection, reason = self._plan(space, options, n_queries)
+        index, selection, reason = self._plan(ranking, options, n_queries)
         n_records, n_vectors = len(self), len(index)
-        lines = [f"space {space.spec.name}: {n_vectors:,} vectors of {n_records:,} records"]
+        lines = [f"ranking {ranking.name}: {n_vectors:,} vectors of {n_records:,} records"]
         if selection is not None:
             share = selection.n_records / max(n_records, 1)
             n_vectors = len(selection.sequence_ids)
             found = f"{selection.n_records:,} records match ({share:.2%})"
             lines.append(f"filter: {found}, {n_vectors:,} distinct sequences")
-        lines.append(f"search: {self._said(space, index, n_vectors)}; {reason}")
+        lines.append(f"search: {self._said(ranking, index, n_vectors)}; {reason}")
         if options.rerank is not None:
-            size = self.searched_size(space, options.where)
+            size = self.searched_size(ranking, options.where)
             within = f"{size.n_residues:,} residues in {size.n_sequences - size.n_unknown:,} sequences"
             best = f"the {options.n_wanted:,} best records of each query are aligned"
             lines.append(f"re-ranking: {best}, sorted by {options.order}; E-values for {within}")
         return lines
 
-    def _said(self, space: StoredSpace, index: VectorIndex, n_vectors: int) -> str:
+    def _said(self, ranking: StoredRanking, index: VectorIndex, n_vectors: int) -> str:
         if not isinstance(index, ApproximateIndex):
             return f"exact, every query with {n_vectors:,} vectors ({type(index).__name__})"
-        facts = self._stored_indexes[space.space_id].facts
+        facts = self._stored_indexes[ranking.ranking_id].facts
         measured = f"recall@10 {facts.recall:.4f} on {facts.n_queries} queries"
         way = f"approximate, {facts.kind} with effort {facts.effort} over {facts.n_vectors:,} vectors"
         return f"{way}, {measured}"
 
     def _plan(
-        self, space: StoredSpace, options: SearchOptions, n_queries: int
+        self, ranking: StoredRanking, options: SearchOptions, n_queries: int
     ) -> tuple[VectorIndex, Selection | None, str]:
         """Choose how to search, and among what."""
         check_choice("index", options.index, INDEX_CHOICES)
         self._refresh()
         selection = None if options.where is None else self.select(options.where)
-        blocks = self._looking_again(lambda: self._files.unit_blocks(self._segments_of(space), self._dead))
+        space, catalog = ranking.space, self.repository
+        blocks = self._looking_again(
+            lambda: self._files.blocks(catalog, ranking, self._segments_of(space), self._dead)
+        )
         by_segment = {s.segment_id: b for s, b in zip(self._segments_of(space), blocks, strict=True)}
         n_allowed = None if selection is None else len(selection.sequence_ids)
         choice = options.index if options.threshold is None else "exact"
         wanted = Wanted(n_queries, n_allowed, choice, self.model_options.threads)
-        stored = self._stored_indexes.get(space.space_id)
-        index, reason = self._engines.plan(stored, by_segment, space.spec.dim, self._generation, wanted)
+        stored = self._stored_indexes.get(ranking.ranking_id)
+        index, reason = self._engines.plan(stored, by_segment, ranking.dim, self._generation, wanted)
         return index, selection, reason
 
+    def _loci(self, queries: Sequence[Query]) -> list[str]:
+        """Return the locus of each query; '' for a vector, unless it is given."""
+        return [q.locus or (chain_locus(q.residues) if q.residues else "") for q in queries]
+
     def _embedder(self, space: StoredSpace) -> Embedder:
-        key = (space.spec.model_id, space.spec.weights_digest)
+        return self._model(space.spec)
+
+    def _model(self, spec: EmbeddingSpec) -> Embedder:
+        key = (spec.model_id, spec.weights_digest)
         if key not in self._embedders:
             started = time.perf_counter()
-            self._embedders[key] = load_for_space(space.spec, self.model_options)
-            _log.info("loaded %s in %.2f s", space.spec.model_id, time.perf_counter() - started)
+            self._embedders[key] = load_for_space(spec, self.model_options)
+            _log.info("loaded %s in %.2f s", spec.model_id, time.perf_counter() - started)
         return self._embedders[key]
 
 
@@ -318,6 +343,7 @@ def _neighbours(
     return list(zip(found.scores, found.ids, strict=True))
 
 
-def _refuse_external(space: StoredSpace) -> None:
-    if space.spec.is_external:
-        raise ExternalSpaceError(space.spec.name)
+def _refuse_external(ranking: StoredRanking) -> None:
+    for part in ranking.parts:
+        if part.space.spec.is_external:
+            raise ExternalSpaceError(part.space.spec.name)

@@ -25,9 +25,11 @@ from plmsearch.reader import Reader
 from plmsearch.store import audit
 from plmsearch.store.directory import Layout
 from plmsearch.store.repository import Repository
-from plmsearch.store.rows import RunRow, StoredSegment, StoredSpace
+from plmsearch.store.rows import RunRow, StoredRanking, StoredSegment, StoredSpace
 from plmsearch.store.seal import check_seal, is_sealed
 from plmsearch.store.segments import FileStamp, Segment, check_file, open_segment
+from plmsearch.store.vector_files import VectorFiles, compared_vectors, loci_of
+from plmsearch.types import Float2D
 from plmsearch.vectors import check_vectors, unit_error
 
 __all__ = ["Finding", "verify"]
@@ -38,6 +40,7 @@ Severity = Literal["damage", "rebuildable", "note"]
 _ATTEMPTS = 5
 #: A unit vector is computed once and stored; computing it again gives the same up to rounding.
 _UNIT_TOLERANCE = 1e-6
+_ROWS_AT_ONCE = 16_384
 #: Files looked at at once: checksums are a matter of the processor, reading of the disk.
 _THREADS = 2
 
@@ -119,12 +122,15 @@ def _findings(reader: Reader, *, full: bool) -> Iterator[Finding]:
         yield Finding("damage", "catalog.sqlite", problem, f"plmsearch import {reader.path} FILE")
     rows = audit.segment_rows(repository)
     known: set[str] = set()
+    rankings = repository.rankings()
+    for ranking in rankings:
+        yield from _index(repository, layout, ranking, reader.path, full=full)
     for space in reader.spaces():
         segments = repository.segments(space.space_id)
         known.update(s.file for s in segments)
         yield from _coverage(repository, space, reader.path)
-        yield from _index(repository, layout, space, reader.path, full=full)
-        check = partial(_segment, repository, layout, space, rows=rows, full=full, remedy=mend)
+        of_space = [r for r in rankings if r.space.space_id == space.space_id]
+        check = partial(_segment, repository, layout, space, of_space, rows=rows, full=full, remedy=mend)
         with ThreadPoolExecutor(_THREADS) as pool:
             yield from chain.from_iterable(pool.map(check, segments))
     yield from _orphans(layout, known)
@@ -179,6 +185,7 @@ def _segment(
     repository: Repository,
     layout: Layout,
     space: StoredSpace,
+    rankings: Sequence[StoredRanking],
     segment: StoredSegment,
     *,
     rows: Mapping[int, audit.SegmentRows],
@@ -199,7 +206,7 @@ def _segment(
             check_vectors(opened.vectors)
         except InvalidVectorError as error:
             return [*found, Finding("damage", where, str(error), remedy)]
-    return [*found, *_derived(layout, segment, opened, full=full, remedy=remedy)]
+    return [*found, *_derived(repository, layout, rankings, segment, full=full, remedy=remedy)]
 
 
 def _has_its_ids(repository: Repository, segment: StoredSegment, opened: Segment) -> bool:
@@ -236,26 +243,52 @@ def _contradictions(
 
 
 def _derived(
-    layout: Layout, segment: StoredSegment, raw: Segment, *, full: bool, remedy: str
+    repository: Repository,
+    layout: Layout,
+    rankings: Sequence[StoredRanking],
+    segment: StoredSegment,
+    *,
+    full: bool,
+    remedy: str,
 ) -> Iterator[Finding]:
-    if segment.unit_file is None or segment.unit_stamp is None:
-        yield Finding("rebuildable", f"segments/{segment.file}", "it has no copy of unit length", remedy)
-        return
-    where = f"derived/{segment.unit_file}"
-    unit = _open(layout.derived / segment.unit_file, segment.unit_stamp, full=full)
-    if isinstance(unit, str):
-        yield Finding("rebuildable", where, unit, remedy)
-    elif unit.vectors.shape != raw.vectors.shape or not np.array_equal(unit.ids, raw.ids):
-        yield Finding("rebuildable", where, "it is not made from its segment", remedy)
-    elif full and not unit_error(unit.vectors, raw.vectors) <= _UNIT_TOLERANCE:
-        yield Finding("rebuildable", where, "its vectors are not those of its segment", remedy)
+    """Check what is derived from a segment for each ranking of its space."""
+    files = VectorFiles(layout)
+    for ranking in rankings:
+        derived = segment.derived.get(ranking.ranking_id)
+        if derived is None:
+            problem = f"it has no derived file for the ranking {ranking.name}"
+            yield Finding("rebuildable", f"segments/{segment.file}", problem, remedy)
+            continue
+        where = f"derived/{derived.file}"
+        found = _open(layout.derived / derived.file, derived.stamp, full=full)
+        if isinstance(found, str):
+            yield Finding("rebuildable", where, found, remedy)
+            continue
+        raw, ids = files.raw_rows(repository, ranking, segment)
+        if found.vectors.shape != (len(ids), ranking.dim) or not np.array_equal(found.ids, ids):
+            yield Finding("rebuildable", where, "it is not made from its segment", remedy)
+        elif full and not _compare(repository, ranking, found, raw) <= _UNIT_TOLERANCE:
+            yield Finding("rebuildable", where, "its vectors are not those of its segment", remedy)
+
+
+def _compare(repository: Repository, ranking: StoredRanking, found: Segment, raw: Float2D) -> float:
+    """Return how far a derived file's vectors are from those that are computed now."""
+    if ranking.is_raw:
+        return unit_error(found.vectors, raw)
+    loci = loci_of(repository, found.ids.tolist()) if ranking.needs_locus else None
+    largest = 0.0
+    for start in range(0, len(raw), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        now = compared_vectors(ranking, raw[rows], None if loci is None else loci[rows])
+        largest = max(largest, float(np.abs(found.vectors[rows] - now).max()))
+    return largest
 
 
 def _index(
-    repository: Repository, layout: Layout, space: StoredSpace, path: Path, *, full: bool
+    repository: Repository, layout: Layout, ranking: StoredRanking, path: Path, *, full: bool
 ) -> Iterator[Finding]:
-    """Check the file of a space's approximate index."""
-    stored = repository.index_of(space.space_id)
+    """Check the file of a ranking's approximate index."""
+    stored = repository.index_of(ranking.ranking_id)
     if stored is None:
         return
     where, remedy = f"derived/{stored.file}", f"plmsearch repair {path}"

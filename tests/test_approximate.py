@@ -189,14 +189,14 @@ def test_optimize_builds_measures_and_keeps_an_index(path):
     assert done.code == 0
     assert "recall@10" in done.err
     with open_database(path) as db:
-        facts = db.index_facts(db.space())
+        facts = db.index_facts(db.ranking())
         assert facts.recall >= 0.98
         assert (facts.kind, facts.n_vectors, facts.n_queries) == ("hnsw", N, HELD // 2)
         exact, near = targets(db, queries, index="exact"), targets(db, queries, index="hnsw")
         assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(exact, near, strict=True)]) >= 0.97
         assert verify(db, full=True) == []
     assert f"recall@10 {facts.recall:.4f}" in cli("info", path).out
-    shown = json.loads(cli("info", path, "--json").out)["spaces"][0]["index"]
+    shown = json.loads(cli("info", path, "--json").out)["rankings"][0]["index"]
     assert shown["recall"] == facts.recall
     file, before = index_file(path), index_file(path).stat()
     again = cli("optimize", path)
@@ -205,7 +205,7 @@ def test_optimize_builds_measures_and_keeps_an_index(path):
     assert cli("optimize", path, "--index", "none").code == 0
     assert not file.exists()
     with open_database(path) as db:
-        assert db.index_facts(db.space()) is None
+        assert db.index_facts(db.ranking()) is None
         assert targets(db, queries) == exact
 
 
@@ -213,7 +213,7 @@ def test_optimize_builds_measures_and_keeps_an_index(path):
 def test_new_records_are_found_at_once_and_deleted_ones_never(path, kind):
     with open_database(path, create=True) as db:
         optimize(db, index=indexing.IndexOptions(kind, 0.9))
-        assert db.index_facts(db.space()).kind == kind
+        assert db.index_facts(db.ranking()).kind == kind
     fresh = clustered(30, 50)
     put(path, fresh, "new")
     choice = kind.partition("-")[0]
@@ -248,7 +248,7 @@ def test_many_new_vectors_make_optimize_due(path):
     assert "optimize is due" in out
     assert "built: hnsw" in cli("optimize", path).err
     with open_database(path) as db:
-        assert db.index_facts(db.space()).n_vectors == N + 2500
+        assert db.index_facts(db.ranking()).n_vectors == N + 2500
 
 
 @pytest.mark.parametrize("harm", ["flip", "cut", "remove"])
@@ -266,13 +266,13 @@ def test_a_damaged_index_is_not_used_is_named_and_is_made_anew(path, harm):
         file.write_bytes(content if harm == "flip" else content[:-100])
     with open_database(path, create=True) as db:
         assert targets(db, queries, index="hnsw") == exact
-        assert "missing or damaged" in db.explain(db.space(), SearchOptions(index="hnsw"))[-1]
+        assert "missing or damaged" in db.explain(db.ranking(), SearchOptions(index="hnsw"))[-1]
         (finding,) = verify(db) if harm != "flip" else verify(db, full=True)
         assert (finding.severity, finding.where) == ("rebuildable", f"derived/{file.name}")
         assert finding.remedy.startswith("plmsearch repair")
         repair(db)
         assert verify(db, full=True) == []
-        assert db.index_facts(db.space()) is not None
+        assert db.index_facts(db.ranking()) is not None
 
 
 def test_an_index_that_is_not_there_cannot_be_asked_for(path):
@@ -294,7 +294,7 @@ def test_a_filtered_search_by_an_index_has_all_its_hits(path):
         for where in ("record_id like 'r1%'", "record_id < 'r5'", "record_id in ('r1', 'r2', 'r3')"):
             exact = targets(db, queries, where=where, index="exact")
             near = targets(db, queries, where=where, index="hnsw")
-            said = db.explain(db.space(), SearchOptions(where=where, index="hnsw"))[-1]
+            said = db.explain(db.ranking(), SearchOptions(where=where, index="hnsw"))[-1]
             if "in (" in where:
                 assert near == exact
                 assert "the filter leaves 0.07%" in said
@@ -330,7 +330,7 @@ def test_a_restored_database_is_whole_and_searched_exactly(path, tmp_path):
     with open_database(tmp_path / "restored") as db:
         assert verify(db, full=True) == []
         assert targets(db, queries) == exact
-        assert db.index_facts(db.space()) is None
+        assert db.index_facts(db.ranking()) is None
 
 
 def test_a_database_below_the_size_gets_no_index_and_says_why(tmp_path):

@@ -75,9 +75,11 @@ def assert_nothing_left_over(path: Path) -> None:
     """Every file belongs to the database, and every run that was killed says so."""
     with open_database(path) as db:
         known = {Path(name).stem for name in db.repository.segment_files()}
+        derived = db.repository.derived_files()
         assert "running" not in {r.status for r in db.repository.runs()}
     assert {p.stem for p in (path / "segments").iterdir()} == known
-    assert {p.stem for p in (path / "derived").iterdir()} == {f"{name}-unit" for name in known}
+    assert {p.name for p in (path / "derived").iterdir()} == derived
+    assert {name[:8] for name in derived} == known
     assert list((path / "tmp").iterdir()) == []
 
 

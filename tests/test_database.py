@@ -135,7 +135,7 @@ def test_odd_ids_are_kept_exactly(tmp_path):
     assert {i: c[0] for i, c in contents(path).items()} == dict(zip(ids, sequences, strict=True))
     with open_database(path) as db:
         for record_id in ids:
-            (hits,) = (h for _, h in db.search_stored([record_id], db.space(), SearchOptions(k=1)))
+            (hits,) = (h for _, h in db.search_stored([record_id], db.ranking(), SearchOptions(k=1)))
             assert hits[0].target == record_id
 
 

@@ -178,8 +178,8 @@ def test_any_condition_selects_what_pandas_selects(db, asked):
 def test_a_filtered_search_gives_the_nearest_of_all_that_match(db, asked, k, at):
     where, found = asked
     expected = set(TABLE["record_id"][found.fillna(False).astype(bool)])
-    (_, everything), *_ = db.search_stored([f"r{at}"], db.space(), SearchOptions(k=N))
-    (_, hits), *_ = db.search_stored([f"r{at}"], db.space(), SearchOptions(k=k, where=where))
+    (_, everything), *_ = db.search_stored([f"r{at}"], db.ranking(), SearchOptions(k=N))
+    (_, hits), *_ = db.search_stored([f"r{at}"], db.ranking(), SearchOptions(k=k, where=where))
     best = [(h.target, h.score) for h in everything if h.target in expected][:k]
     assert [h.target for h in hits] == [target for target, _ in best]
     np.testing.assert_allclose([h.score for h in hits], [score for _, score in best], atol=1e-6)
@@ -190,7 +190,9 @@ def test_a_filtered_search_gives_the_nearest_of_all_that_match(db, asked, k, at)
 def test_the_query_itself_can_be_left_out_of_a_filtered_search(db):
     where = "record_id in ('r3', 'r4')"
     for name in ("exclude_self", "exclude_identical"):
-        (_, hits), *_ = db.search_stored(["r3"], db.space(), SearchOptions(k=1, where=where, **{name: True}))
+        (_, hits), *_ = db.search_stored(
+            ["r3"], db.ranking(), SearchOptions(k=1, where=where, **{name: True})
+        )
         assert [h.target for h in hits] == ["r4"]
 
 

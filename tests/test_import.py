@@ -90,7 +90,7 @@ def test_a_full_disk_keeps_what_was_committed_and_the_same_command_continues(tmp
     path, file, write = tmp_path / "db", npz(tmp_path / "x.npz"), vector_files.write_segment
 
     def full(target, *content, **how):
-        if target.name == f"00000002{'-unit' * unit}.vec":
+        if target.name == f"00000002{'-1-unit' * unit}.vec":
             raise OSError(errno.ENOSPC, "No space left on device", str(target))
         return write(target, *content, **how)
 

@@ -109,7 +109,7 @@ def test_every_record_finds_itself_or_its_like_at_rank_1(db, by):
     elif by == "vectors":
         found = db.search(db.vectors(ids) * 3.7, k=1)
     else:
-        found = [hits for _, hits in db.search_stored(ids, db.space(), SearchOptions(k=1))]
+        found = [hits for _, hits in db.search_stored(ids, db.ranking(), SearchOptions(k=1))]
     for record, hits in zip(RECORDS, found, strict=True):
         assert BY_ID[hits[0].target].sequence == record.sequence
         assert 0.9999 <= hits[0].score <= 1
@@ -261,7 +261,7 @@ def test_what_happened_to_the_queries_is_reported(db):
         SequenceRecord("c", VL, row=3),
     ]
     policy = AddOptions(on_invalid="skip")
-    found = list(db.search_records(given, db.space(), SearchOptions(), policy=policy, report=report))
+    found = list(db.search_records(given, db.ranking(), SearchOptions(), policy=policy, report=report))
     assert [query.query_id for query, _ in found] == ["a", "c"]
     assert (report.n_rows, report.n_skipped, report.n_embedded) == (3, 1, 2)
     assert report.changes == {"lowercase": 1}

@@ -19,6 +19,7 @@ from plmsearch.store.repository import Repository
 from plmsearch.store.rows import (
     Chunk,
     Counters,
+    DerivedFile,
     LedgerRow,
     NewRecord,
     NewSegment,
@@ -66,7 +67,8 @@ def segment(segment_id, space_id, sequence_ids):
     stamp = FileStamp(1000 + segment_id, f"{segment_id:064x}", 10 + segment_id, 20 + segment_id)
     unit = FileStamp(2000 + segment_id, f"{segment_id + 100:064x}", 30 + segment_id, 40 + segment_id)
     rows = [VectorRow(i, row, 1, 5, 0) for row, i in enumerate(sequence_ids)]
-    return NewSegment(segment_id, space_id, f"{segment_id}.vec", stamp, rows, f"{segment_id}-unit.vec", unit)
+    derived = [DerivedFile(space_id, f"{segment_id}-unit.vec", unit)]
+    return NewSegment(segment_id, space_id, f"{segment_id}.vec", stamp, rows, derived)
 
 
 def chunk(run_id, space_id, first=1, n=3, segment_id=1, **changes):
@@ -190,7 +192,7 @@ def test_every_commit_of_data_raises_the_generation_by_one(repository, run_id, s
 def test_ids_are_counted_on_even_after_the_last_rows_are_gone(repository, run_id, space_id):
     repository.commit(chunk(run_id, space_id))
     with repository.begin() as connection:
-        for table in ("vectors", "artifacts", "segments", "records", "sequences"):
+        for table in ("vectors", "derived_files", "segments", "records", "sequences"):
             connection.exec_driver_sql(f"DELETE FROM {table}")
     assert repository.counters() == Counters(4, 4, 2)
 
@@ -361,16 +363,16 @@ def test_segments_come_back_with_both_stamps_oldest_first(repository, run_id, sp
     found = repository.segments(space_id)
     for stored, new in zip(found, reversed(parts), strict=True):
         assert (stored.segment_id, stored.file, stored.stamp) == (new.segment_id, new.file, new.stamp)
-        assert (stored.unit_file, stored.unit_stamp) == (new.unit_file, new.unit_stamp)
+        assert list(stored.derived.values()) == list(new.derived)
         assert stored.n_vectors == len(new.rows)
 
 
 def test_a_segment_without_a_derived_file_comes_without_one(repository, run_id, space_id):
     repository.commit(chunk(run_id, space_id))
     with repository.begin() as connection:
-        connection.exec_driver_sql("DELETE FROM artifacts")
+        connection.exec_driver_sql("DELETE FROM derived_files")
     (found,) = repository.segments(space_id)
-    assert (found.unit_file, found.unit_stamp) == (None, None)
+    assert found.derived == {}
 
 
 def test_a_run_is_kept_from_beginning_to_end(repository):

@@ -185,7 +185,7 @@ def test_wishes_join(path, k, n_candidates, sort, max_evalue, min_score, exclude
         plain = db.search([VH], k=n_candidates or max(10 * k, 100), options=options)[0]
         more = {"n_candidates": n_candidates, "sort": sort, "max_evalue": max_evalue}
         hits = search(db, k=k, **wishes, **more)
-        n_searched = db.searched_size(db.space(), where).n_residues
+        n_searched = db.searched_size(db.ranking(), where).n_residues
         assert hits == rerank(
             Query("query_1", "", VH), plain, n_searched, SearchOptions(k, rerank="align", **more)
         )
@@ -212,7 +212,7 @@ def expected_evalue(query: str, hit: Hit, n_searched: int) -> float:
 
 
 def test_evalues_refer_to_all_distinct_sequences_searched_not_to_the_candidates(db):
-    size = db.searched_size(db.space())
+    size = db.searched_size(db.ranking())
     assert (size.n_sequences, size.n_residues, size.n_unknown) == (len(set(BY_ID.values())), N_RESIDUES, 0)
     for n_candidates in (5, 50):
         for hit in search(db, k=5, n_candidates=n_candidates):
@@ -230,11 +230,11 @@ def test_a_filter_makes_the_search_smaller_and_so_the_evalue(db):
 def test_deleted_records_and_other_spaces_do_not_count(tmp_path):
     path = make_db(tmp_path / "db", [("a", VH), ("b", VL), ("b2", VL), ("c", VH[::-1])])
     with open_database(path) as db:
-        assert db.searched_size(db.space()).n_residues == len(VH) * 2 + len(VL)
+        assert db.searched_size(db.ranking()).n_residues == len(VH) * 2 + len(VL)
         db.delete(["b"])
-        assert db.searched_size(db.space()).n_residues == len(VH) * 2 + len(VL)
+        assert db.searched_size(db.ranking()).n_residues == len(VH) * 2 + len(VL)
         db.delete(["b2"])
-        assert db.searched_size(db.space()).n_residues == len(VH) * 2
+        assert db.searched_size(db.ranking()).n_residues == len(VH) * 2
         (hit,) = search(db, k=1)
         assert hit.alignment.evalue == expected_evalue(VH, hit, 2 * len(VH))
 
@@ -258,7 +258,7 @@ def test_records_without_a_sequence_come_after_those_that_are_aligned(partly):
         assert all((h.alignment is None, h.emb_only) == (True, None) for h in hits[-5:])
         assert [h.target for h in search(db, k=1000, sort="score")] == plain
         assert not {h.target for h in search(db, k=1000, max_evalue=1e9)} & {f"u{i}" for i in range(5)}
-        size = db.searched_size(db.space())
+        size = db.searched_size(db.ranking())
         assert (size.n_sequences - 5, size.n_unknown) == (len({*BY_ID.values()} - {VL}) - 14, 5)
 
 

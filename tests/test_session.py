@@ -224,7 +224,7 @@ def test_a_missing_catalog_is_not_replaced_by_an_empty_one(database):
 
 
 def test_the_next_writer_removes_what_a_crash_left(database):
-    leftovers = [database / "segments" / "00000009.vec", database / "derived" / "00000009-unit.vec"]
+    leftovers = [database / "segments" / "00000009.vec", database / "derived" / "00000009-1-unit.vec"]
     leftovers.append(database / "tmp" / "00000010.vec")
     for leftover in leftovers:
         leftover.write_bytes(b"half")

@@ -46,7 +46,7 @@ def test_every_record_above_the_threshold_is_a_hit_and_no_other(db, cosines, at,
     if np.abs(cosines[at] - threshold).min() < 1e-6:
         return
     options = SearchOptions(k=1, threshold=threshold, where=where)
-    ((_, hits),) = db.search_stored([RECORDS[at][0]], db.space(), options)
+    ((_, hits),) = db.search_stored([RECORDS[at][0]], db.ranking(), options)
     expected = {
         name for (name, _), c in zip(RECORDS, cosines[at], strict=True)
         if c >= threshold and (where is None or name.startswith("twin"))
@@ -70,20 +70,20 @@ def test_deleted_vectors_are_never_above():
 
 @pytest.mark.parametrize("k", [1, 5, 39, 60])
 def test_a_unique_search_gives_each_sequence_once_and_k_of_them(db, k):
-    ((_, hits),) = db.search_stored(["r4"], db.space(), SearchOptions(k=k, unique=True))
+    ((_, hits),) = db.search_stored(["r4"], db.ranking(), SearchOptions(k=k, unique=True))
     assert len(hits) == min(k, 40)
     assert len({h.residues for h in hits}) == len(hits)
     assert hits[0].target == "r4"
-    ((_, everything),) = db.search_stored(["r4"], db.space(), SearchOptions(k=60))
+    ((_, everything),) = db.search_stored(["r4"], db.ranking(), SearchOptions(k=60))
     assert [h.target for h in hits] == [h.target for h in everything if not h.target.startswith("twin")][:k]
 
 
 def test_a_unique_search_without_the_query_itself(db):
     options = SearchOptions(k=3, unique=True, exclude_self=True)
-    ((_, hits),) = db.search_stored(["r4"], db.space(), options)
+    ((_, hits),) = db.search_stored(["r4"], db.ranking(), options)
     assert (hits[0].target, len(hits)) == ("twin4", 3)
     options = SearchOptions(k=3, unique=True, exclude_identical=True)
-    ((_, hits),) = db.search_stored(["r4"], db.space(), options)
+    ((_, hits),) = db.search_stored(["r4"], db.ranking(), options)
     assert "twin4" not in {h.target for h in hits}
     assert len(hits) == 3
 

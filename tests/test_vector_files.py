@@ -2,22 +2,30 @@
 
 import os
 import shutil
+from typing import cast
 
 import numpy as np
 import pytest
 
 import plmsearch
+from plmsearch.embedding.spec import external_spec
 from plmsearch.errors import SegmentDamaged, StorageError
 from plmsearch.sequences import STANDARD_RESIDUES
+from plmsearch.store.catalog_reader import CatalogReader
 from plmsearch.store.directory import Layout
-from plmsearch.store.rows import StoredSegment
+from plmsearch.store.rows import DerivedFile, RankingPart, StoredRanking, StoredSegment, StoredSpace
 from plmsearch.store.segments import write_segment
 from plmsearch.store.vector_files import VectorFiles
 from plmsearch.vectors import unit_vectors
 
 N, DIM = 6, 16
+RANKING = StoredRanking(
+    1, "x", (RankingPart(StoredSpace(1, external_spec("x", DIM), True, True, 3 * N), 1.0),)
+)
 RNG = np.random.default_rng(7)
 RECORDS = [(f"r{i}", "".join(RNG.choice(list(STANDARD_RESIDUES), 60))) for i in range(30)]
+#: Vectors that are compared as they are need nothing of the catalog.
+NO_CATALOG = cast("CatalogReader", None)
 IDS = [record_id for record_id, _ in RECORDS]
 
 
@@ -38,7 +46,7 @@ def stored(layout):
         raw, unit = f"{number}.vec", f"{number}-unit.vec"
         stamp = write_segment(layout.segments / raw, vectors, ids)
         unit_stamp = write_segment(layout.derived / unit, unit_vectors(vectors, DIM), ids)
-        return StoredSegment(number, raw, N, stamp, unit, unit_stamp)
+        return StoredSegment(number, raw, N, stamp, {1: DerivedFile(1, unit, unit_stamp)})
 
     return [write(number) for number in (1, 2, 3)]
 
@@ -57,7 +65,7 @@ def flip(path, offset=100):
 
 
 def test_unit_blocks_are_the_mapped_derived_files_in_order(layout, stored):
-    blocks = VectorFiles(layout).unit_blocks(stored)
+    blocks = VectorFiles(layout).blocks(NO_CATALOG, RANKING, stored)
     for number, block in enumerate(blocks, start=1):
         assert np.array_equal(block.vectors, unit_vectors(raw_vectors(number), DIM))
         assert np.array_equal(block.ids, np.arange(N) + 100 * number)
@@ -66,7 +74,7 @@ def test_unit_blocks_are_the_mapped_derived_files_in_order(layout, stored):
 
 @pytest.mark.parametrize("accident", ["missing", "flipped", "truncated", "another", "not in the catalog"])
 def test_a_derived_file_that_cannot_be_used_is_computed_anew_and_not_written(layout, stored, accident):
-    path = layout.derived / stored[0].unit_file
+    path = layout.derived / stored[0].derived[1].file
     match accident:
         case "missing":
             path.unlink()
@@ -75,12 +83,12 @@ def test_a_derived_file_that_cannot_be_used_is_computed_anew_and_not_written(lay
         case "truncated":
             os.truncate(path, 200)
         case "another":
-            shutil.copy(layout.derived / stored[1].unit_file, path)
+            shutil.copy(layout.derived / stored[1].derived[1].file, path)
         case "not in the catalog":
             first = stored[0]
-            stored[0] = StoredSegment(first.segment_id, first.file, N, first.stamp, None, None)
+            stored[0] = StoredSegment(first.segment_id, first.file, N, first.stamp)
     before = {p: p.stat().st_mtime_ns for p in layout.root.rglob("*")}
-    block, *_ = VectorFiles(layout).unit_blocks(stored)
+    block, *_ = VectorFiles(layout).blocks(NO_CATALOG, RANKING, stored)
     assert np.array_equal(block.vectors, unit_vectors(raw_vectors(1), DIM))
     assert np.array_equal(block.ids, np.arange(N) + 100)
     assert {p: p.stat().st_mtime_ns for p in layout.root.rglob("*")} == before
@@ -88,12 +96,14 @@ def test_a_derived_file_that_cannot_be_used_is_computed_anew_and_not_written(lay
 
 def test_a_file_is_opened_once(layout, stored):
     files = VectorFiles(layout)
-    first = files.unit_blocks(stored)
+    first = files.blocks(NO_CATALOG, RANKING, stored)
     raw = files.raw(stored[0])
     shutil.rmtree(layout.derived)
     shutil.rmtree(layout.segments)
     assert files.raw(stored[0]) is raw
-    assert [a is b for a, b in zip(files.unit_blocks(stored), first, strict=True)] == [True] * 3
+    assert [a is b for a, b in zip(files.blocks(NO_CATALOG, RANKING, stored), first, strict=True)] == [
+        True
+    ] * 3
 
 
 def test_rows_come_in_the_order_asked_from_any_segment(layout, stored):
@@ -191,7 +201,7 @@ def test_a_flipped_byte_in_a_segment_is_an_error_never_another_vector(copy):
 
 def test_a_damaged_segment_without_its_derived_file_stops_a_search(copy):
     flip(copy / "segments" / "00000002.vec", 64 + 4000)
-    (copy / "derived" / "00000002-unit.vec").unlink()
+    (copy / "derived" / "00000002-1-unit.vec").unlink()
     with plmsearch.open_database(copy) as db, pytest.raises(SegmentDamaged, match=r"00000002\.vec"):
         db.search([RECORDS[0][1]])
 

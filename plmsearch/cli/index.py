@@ -69,7 +69,7 @@ def index(
         request = o.space_request(model, layers, pool)
         report = db.add_inputs(files, request=request, options=policy, progress=progress)
         n_records = len(db)
-        is_due = any(index_is_due(s.n_vectors, db.index_facts(s)) for s in db.spaces())
+        is_due = any(index_is_due(r.n_vectors, db.index_facts(r)) for r in db.rankings())
     _print_report(report, n_records, quiet=quiet)
     if is_due and not quiet:
         note(f"many vectors are searched exactly: plmsearch optimize {database} builds an index")

@@ -59,7 +59,10 @@ def _text(found: Overview) -> str:
         default = " (default)" if space.is_default else ""
         lines.append(f"space       {space.name}{default}: {space.n_vectors:,} vectors{state}")
         lines.append(f"            {space.description}")
-        lines.append(f"            {space.index_description}")
+    for ranking in found.rankings:
+        default = " (default)" if ranking.is_default else ""
+        lines.append(f"ranking     {ranking.name}{default}: {ranking.description}")
+        lines.append(f"            {ranking.index_description}")
     if found.columns:
         lines.append("columns     " + ", ".join(f"{name} ({kind})" for name, kind in found.columns.items()))
     for run in found.runs:

@@ -55,4 +55,4 @@ def optimize(
         )
         for outcome in report.indexes:
             facts = f": {outcome.facts.describe()}" if outcome.facts else ""
-            note(f"index of {outcome.space}: {outcome.reason}{facts}")
+            note(f"index of {outcome.ranking}: {outcome.reason}{facts}")

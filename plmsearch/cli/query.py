@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from plmsearch.ingest.report import AddReport
     from plmsearch.ingest.scan import Input
     from plmsearch.search.hits import Hit, Query, SearchOptions
-    from plmsearch.store.rows import StoredSpace
+    from plmsearch.store.rows import StoredRanking
 
 __all__ = ["query"]
 
@@ -93,6 +93,13 @@ def query(
         ),
     ] = None,
     space: Annotated[str | None, typer.Option(help="Embedding space, by name.", metavar="NAME")] = None,
+    ranking: Annotated[
+        str | None,
+        typer.Option(
+            help="Ranking, by name, or put together: SPACE[+TRANSFORM][=WEIGHT],...; see plmsearch info.",
+            metavar="NAME",
+        ),
+    ] = None,
     model: o.Model = None,
     layers: o.Layers = None,
     pool: o.Pool = None,
@@ -152,7 +159,7 @@ def query(
     tally = _Tally(report, aligned_only=bool(kind.columns))
     with ExitStack() as stack:
         db = stack.enter_context(open_database(database, model_options=running))
-        searched = db.space(space, o.space_request(model, layers, pool))
+        searched = db.ranking(ranking, space=space, request=o.space_request(model, layers, pool))
         if where is not None:
             db.select(where)
         metadata = db.repository.metadata_columns()
@@ -208,9 +215,9 @@ def _columns(
     return choose_columns(format_output or ",".join(default), metadata)
 
 
-def _note_unknown(db: Database, space: StoredSpace, wishes: SearchOptions) -> None:
+def _note_unknown(db: Database, ranking: StoredRanking, wishes: SearchOptions) -> None:
     """Say what becomes of records that cannot be aligned, if there are any."""
-    size = db.searched_size(space, wishes.where)
+    size = db.searched_size(ranking, wishes.where)
     if size.n_unknown:
         fate = "stay where their score puts them" if wishes.order == "score" else "come after all others"
         if wishes.max_evalue is not None:

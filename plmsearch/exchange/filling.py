@@ -88,7 +88,8 @@ class SpaceFiller:
         counters = self._repository.counters()
         segment_id = counters.segment_id
         vectors = np.stack(list(self._waiting.values()))
-        segment = publish_segment(self._layout, self._space.space_id, segment_id, vectors, self._rows)
+        space_id, rankings = self._space.space_id, self._repository.rankings()
+        segment = publish_segment(self._layout, space_id, segment_id, vectors, self._rows, rankings)
         after = Counters(counters.sequence_id, counters.record_key, segment_id + 1)
         self._repository.commit(Chunk(self._run_id, after, segments=[segment]))
         self._segments = self._repository.segments(self._space.space_id)

@@ -70,6 +70,7 @@ class VectorWriter:
         self._resolver = Resolver(repository, on_duplicate)
         self._files = VectorFiles(layout)
         self._segments = repository.segments(space.space_id)
+        self._rankings = repository.rankings()
         self._batch = Batch(repository, self.report)
         self._is_first = self._batch.next_key == 1
         self._max_rows = rows_of_segment(space.spec.dim)
@@ -236,4 +237,6 @@ class VectorWriter:
         """Let another thread write what waits."""
         vectors = self._parts[0] if len(self._parts) == 1 else np.concatenate(self._parts)
         space_id, segment_id = self._space.space_id, self._batch.new_segment_id()
-        return beside.submit(publish_segment, self._layout, space_id, segment_id, vectors, self._vector_rows)
+        return beside.submit(
+            publish_segment, self._layout, space_id, segment_id, vectors, self._vector_rows, self._rankings
+        )

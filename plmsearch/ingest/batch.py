@@ -176,7 +176,13 @@ class Batch:
         self._next_segment_id += 1
         return self._next_segment_id - 1
 
-    def commit(self, run_id: int, segments: Iterable[NewSegment], columns: Mapping[str, str]) -> None:
+    def commit(
+        self,
+        run_id: int,
+        segments: Iterable[NewSegment],
+        columns: Mapping[str, str],
+        loci: Mapping[int, str] | None = None,
+    ) -> None:
         """Commit all of it with its segments, and count the rows.
 
         Parameters
@@ -186,6 +192,8 @@ class Batch:
             Asked for last, so that files are written meanwhile.
         columns : mapping of str to str
             Type of each metadata column.
+        loci : mapping of int to str, optional
+            Of sequences, by id.
         """
         self._repository.commit(
             Chunk(
@@ -197,6 +205,7 @@ class Batch:
                 buried=self._buried,
                 ledger=chain(self._ledger, *(new.ledger() for new in self._new)),
                 columns=columns,
+                loci=loci or {},
             )
         )
         outcomes = Counter(row.outcome for row in self._ledger)

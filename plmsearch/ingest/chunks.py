@@ -21,6 +21,7 @@ from plmsearch.ingest.prepare import Prepared, prepare
 from plmsearch.ingest.report import AddOptions, AddReport, Progress
 from plmsearch.ingest.resolve import Resolution, Resolver
 from plmsearch.ingest.scan import Input
+from plmsearch.numbering import chain_locus
 from plmsearch.slices import slices
 from plmsearch.store.directory import Layout
 from plmsearch.store.repository import Repository
@@ -122,6 +123,8 @@ class ChunkWriter:
     ) -> None:
         self.report = AddReport(spaces=[s.spec.name for g in groups for s in g.spaces])
         self._repository, self._layout, self._groups = repository, layout, groups
+        self._rankings = repository.rankings()
+        self._loci: dict[int, str] = {}
         self._options, self._progress = options, progress
         self._resolver = Resolver(repository, options.on_duplicate)
         self._max_residues = min(s.spec.max_residues for g in groups for s in g.spaces)
@@ -134,6 +137,7 @@ class ChunkWriter:
     def _clear(self) -> None:
         self._rows: list[tuple[int, Prepared, Resolution, int | None]] = []
         self._residues = 0
+        self._loci = {}
         self._since = time.monotonic()
 
     # --- Rows ------------------------------------------------------------------------------------
@@ -221,7 +225,7 @@ class ChunkWriter:
         for number, row, resolution, sequence_id in self._rows:
             self._batch.note(number, row, resolution, made.get(sequence_id) if sequence_id else None)
         n_rows, n_sequences = self._batch.n_rows, self._batch.n_sequences
-        self._batch.commit(self._run_id, segments, self._columns)
+        self._batch.commit(self._run_id, segments, self._columns, self._loci)
         _log.info(
             "committed %d rows, %d new sequences, %d vectors in %.2f s",
             n_rows,
@@ -250,6 +254,9 @@ class ChunkWriter:
         plan = plan_of([s.spec for s in group.spaces], group.batch_tokens)
         embedded = embed_sequences(embedder, residues, plan, on_progress=show)
         self._count_embedded(embedded, residues, ids, made)
+        spaces = {s.space_id for s in group.spaces}
+        if any(r.needs_locus and r.space.space_id in spaces for r in self._rankings):
+            self._loci.update((i, chain_locus(r)) for i, r in group.missing.items())
         for space in group.spaces:
             present = group.present[space.space_id]
             keep = np.array([i not in present for i in ids.tolist()])
@@ -266,7 +273,10 @@ class ChunkWriter:
         )
         rows = [VectorRow(i, row, w, u, x) for row, (i, w, u, x) in enumerate(facts)]
         vectors = embedded.vectors[space.spec.layer][keep]
-        return publish_segment(self._layout, space.space_id, self._batch.new_segment_id(), vectors, rows)
+        segment_id, loci = self._batch.new_segment_id(), self._loci or None
+        return publish_segment(
+            self._layout, space.space_id, segment_id, vectors, rows, self._rankings, loci=loci
+        )
 
     # --- Counting --------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ __all__ = ["QUERIES_AT_ONCE", "embed_queries", "validate_queries"]
 QUERIES_AT_ONCE = 512
 
 
-def validate_queries(inputs: Sequence[Input], spec: EmbeddingSpec, policy: AddOptions) -> bool:
+def validate_queries(inputs: Sequence[Input], specs: Sequence[EmbeddingSpec], policy: AddOptions) -> bool:
     """Read every query before the first is embedded; tell whether any can be searched with.
 
     Raises
@@ -37,26 +37,27 @@ def validate_queries(inputs: Sequence[Input], spec: EmbeddingSpec, policy: AddOp
     usable = False
     for one in inputs:
         for record in one:
-            usable |= not prepare(record, policy, max_residues=spec.max_residues).reason
+            usable |= not prepare(record, policy, max_residues=_max_residues(specs)).reason
     return usable
 
 
 def embed_queries(
     records: Iterable[SequenceRecord],
-    spec: EmbeddingSpec,
-    load: Callable[[], Embedder],
+    specs: Sequence[EmbeddingSpec],
+    load: Callable[[EmbeddingSpec], Embedder],
     policy: AddOptions,
     batch_tokens: int,
     report: AddReport,
 ) -> Iterator[tuple[list[Query], Float2D]]:
-    """Embed queries in a space, in input order.
+    """Embed queries in one or more spaces, in input order.
 
     Parameters
     ----------
     records : iterable of SequenceRecord
-    spec : EmbeddingSpec
+    specs : sequence of EmbeddingSpec
+        Those that differ in the layer only come out of the same forward passes.
     load : callable
-        Returns the model of the space; called when the first query has to be embedded.
+        Returns the model of a space; called when the first query has to be embedded.
     policy : AddOptions
         What to do with invalid letters and long sequences.
     batch_tokens : int
@@ -68,9 +69,14 @@ def embed_queries(
     queries : list of Query
         At least one.
     vectors : ndarray, dtype=float32, shape=(len(queries), d)
+        As pooled; those of several spaces side by side, in the order of `specs`.
     """
+    groups: dict[tuple[object, ...], list[EmbeddingSpec]] = {}
+    for spec in specs:
+        key = (spec.model_id, spec.weights_digest, spec.pooling, spec.long)
+        groups.setdefault(key, []).append(spec)
     for part in slices(records, QUERIES_AT_ONCE):
-        rows = [prepare(r, policy, max_residues=spec.max_residues) for r in part]
+        rows = [prepare(r, policy, max_residues=_max_residues(specs)) for r in part]
         good = [row for row in rows if not row.reason]
         report.n_rows += len(rows)
         report.n_skipped += len(rows) - len(good)
@@ -80,7 +86,15 @@ def embed_queries(
         if not good:
             continue
         residues = [row.residues for row in good]
-        embedded = embed_sequences(load(), residues, plan_of([spec], batch_tokens))
+        made: dict[EmbeddingSpec, Float2D] = {}
+        for group in groups.values():
+            embedded = embed_sequences(load(group[0]), residues, plan_of(group, batch_tokens))
+            made.update((spec, embedded.vectors[spec.layer]) for spec in group)
         report.n_embedded += len(residues)
         report.count_embedded(embedded, np.array([len(r) for r in residues]))
-        yield [Query(r.record.record_id, r.hash_hex, r.residues) for r in good], embedded.vectors[spec.layer]
+        queries = [Query(r.record.record_id, r.hash_hex, r.residues) for r in good]
+        yield queries, np.concatenate([made[spec] for spec in specs], axis=1)
+
+
+def _max_residues(specs: Sequence[EmbeddingSpec]) -> int:
+    return min(spec.max_residues for spec in specs)

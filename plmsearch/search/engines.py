@@ -65,7 +65,7 @@ def build_order(n_vectors: int, n_held: int, seed: int) -> Int1D:
 
 
 class Engines:
-    """Reads each index file once and keeps the newest of each space.
+    """Reads each index file once and keeps the newest of each ranking.
 
     Parameters
     ----------
@@ -90,9 +90,9 @@ class Engines:
         Parameters
         ----------
         stored : StoredIndex or None
-            The approximate index of the space.
+            The approximate index of the ranking.
         blocks : mapping of int to Block
-            The vectors of the space, by segment id, oldest first.
+            The vectors of the ranking, by segment id, oldest first.
         dim : int
         generation : int
             Of the database: what `blocks` are of.
@@ -145,7 +145,7 @@ class Engines:
     def costs(self, stored: StoredIndex) -> Costs:
         """Return what a search by a stored index costs now."""
         facts = stored.facts
-        file, engine = self._engines.get(stored.space_id, ("", None))
+        file, engine = self._engines.get(stored.ranking_id, ("", None))
         is_read = file == stored.file and engine is not None
         return Costs(
             facts.n_vectors,
@@ -156,9 +156,9 @@ class Engines:
 
     def engine(self, stored: StoredIndex) -> Engine | None:
         """Return the engine of a stored index; None if its file is missing or damaged: it is a cache."""
-        if self._engines.get(stored.space_id, ("", None))[0] != stored.file:
-            self._engines[stored.space_id] = (stored.file, self._read(stored))
-        return self._engines[stored.space_id][1]
+        if self._engines.get(stored.ranking_id, ("", None))[0] != stored.file:
+            self._engines[stored.ranking_id] = (stored.file, self._read(stored))
+        return self._engines[stored.ranking_id][1]
 
     def _read(self, stored: StoredIndex) -> Engine | None:
         path, facts = self._layout.derived / stored.file, stored.facts

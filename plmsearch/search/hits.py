@@ -131,11 +131,14 @@ class Query:
         Empty for a query that is a vector.
     residues : str
         Empty for a query that is a vector.
+    locus : str
+        Of its variable domain, such as ``IGH``; empty: looked for in the residues where it matters.
     """
 
     query_id: str
     sequence_hash: str = ""
     residues: str = ""
+    locus: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,19 +27,24 @@ from plmsearch.store.column_indexes import (
 from plmsearch.store.conditions import sql_condition
 from plmsearch.store.rows import (
     Counters,
+    DerivedFile,
     IndexFacts,
     LedgerRow,
+    RankingPart,
     RunRow,
     SearchedSize,
     StoredIndex,
+    StoredRanking,
     StoredRecord,
     StoredSegment,
     StoredSpace,
+    StoredTransform,
 )
 from plmsearch.store.segments import FileStamp
+from plmsearch.transform import Transform
 from plmsearch.types import Int1D
 
-__all__ = ["IN_LIST", "CatalogReader"]
+__all__ = ["IN_LIST", "AnySelect", "CatalogReader"]
 
 AnyRow: TypeAlias = "Row[*tuple[Any, ...]]"
 AnySelect: TypeAlias = "Select[*tuple[Any, ...]]"
@@ -113,18 +118,24 @@ class CatalogReader:
         """Sum the residues of the distinct sequences."""
         return int(self._scalar(select(func.coalesce(func.sum(t.sequences.c.n_residues), 0))))
 
-    def searched_size(self, space_id: int, condition: Condition | None = None) -> SearchedSize:
-        """Measure what a search of a space compares with: sequences of live records that meet a condition."""
+    def searched_size(self, space_ids: Sequence[int], condition: Condition | None = None) -> SearchedSize:
+        """Measure what a search compares with: sequences of live records that meet a condition.
+
+        Only those count that have a vector in each of the spaces.
+        """
         s, v = t.sequences.c, t.vectors.c
         wanted = select(t.records.c.sequence_id).where(*_live(condition))
+        has_vectors = [
+            select(v.sequence_id).where(v.space_id == i, v.sequence_id == s.id).exists() for i in space_ids
+        ]
         query = (
             select(
                 func.count(),
                 func.coalesce(func.sum(s.n_residues), 0),
                 func.count(func.nullif(s.n_residues, 0)),
             )
-            .select_from(t.sequences.join(t.vectors, v.sequence_id == s.id))
-            .where(v.space_id == space_id, s.id.in_(wanted))
+            .select_from(t.sequences)
+            .where(s.id.in_(wanted), *has_vectors)
         )
         n_sequences, n_residues, n_known = self._all(query)[0]
         return SearchedSize(n_sequences, n_residues, n_sequences - n_known)
@@ -143,37 +154,73 @@ class CatalogReader:
             for row in self._all(query)
         ]
 
-    def segments(self, space_id: int) -> list[StoredSegment]:
-        """Return the vector files of a space, oldest first."""
-        s, a = t.segments.c, t.artifacts.c
-        query = (
-            select(
-                s.id, s.file, s.n_vectors, s.size_bytes, s.digest, s.mtime_ns, s.inode,
-                a.file, a.size_bytes, a.digest, a.mtime_ns, a.inode,
-            )
-            .select_from(t.segments.outerjoin(t.artifacts, (a.segment_id == s.id) & (a.kind == "unit")))
-            .where(s.space_id == space_id)
-            .order_by(s.id)
-        )  # fmt: skip
-        return [
-            StoredSegment(
-                row[0], row[1], row[2], FileStamp(*row[3:7]),
-                row[7], None if row[7] is None else FileStamp(*row[8:12]),
-            )
-            for row in self._all(query)
-        ]  # fmt: skip
+    def transforms(self) -> dict[int, StoredTransform]:
+        """Return the transforms of all spaces, by id."""
+        c = t.transforms.c
+        found = {}
+        for row in self._all(select(c.id, c.space_id, c.facts, c.data).order_by(c.id)):
+            version = int(json.loads(row[2])["version"])
+            found[row[0]] = StoredTransform(row[0], row[1], version, Transform.from_bytes(row[3]))
+        return found
 
-    def index_of(self, space_id: int) -> StoredIndex | None:
-        """Return the approximate index of a space, if it has one."""
-        found = [i for i in self.indexes() if i.space_id == space_id]
+    def rankings(self) -> list[StoredRanking]:
+        """Return what can be searched, the default first."""
+        r, p = t.rankings.c, t.ranking_parts.c
+        spaces = {s.space_id: s for s in self.spaces()}
+        transforms = self.transforms()
+        parts: dict[int, list[RankingPart]] = {}
+        query = select(p.ranking_id, p.space_id, p.weight, p.transform_id)
+        for row in self._all(query.order_by(p.ranking_id, p.position)):
+            transform = None if row[3] is None else transforms[row[3]]
+            parts.setdefault(row[0], []).append(RankingPart(spaces[row[1]], row[2], transform))
+        return [
+            StoredRanking(row[0], row[1], tuple(parts[row[0]]), bool(row[2]))
+            for row in self._all(select(r.id, r.name, r.is_default).order_by(r.is_default.desc(), r.id))
+        ]
+
+    def segments(self, space_id: int) -> list[StoredSegment]:
+        """Return the vector files of a space with what is derived from them, oldest first."""
+        s, d = t.segments.c, t.derived_files.c
+        of_space = select(s.id).where(s.space_id == space_id)
+        columns = (d.segment_id, d.ranking_id, d.file, d.size_bytes, d.digest, d.mtime_ns, d.inode)
+        derived: dict[int, dict[int, DerivedFile]] = {}
+        for row in self._all(select(*columns).where(d.segment_id.in_(of_space))):
+            derived.setdefault(row[0], {})[row[1]] = DerivedFile(row[1], row[2], FileStamp(*row[3:7]))
+        query = select(s.id, s.file, s.n_vectors, s.size_bytes, s.digest, s.mtime_ns, s.inode)
+        return [
+            StoredSegment(row[0], row[1], row[2], FileStamp(*row[3:7]), derived.get(row[0], {}))
+            for row in self._all(query.where(s.space_id == space_id).order_by(s.id))
+        ]
+
+    def index_of(self, ranking_id: int) -> StoredIndex | None:
+        """Return the approximate index of a ranking, if it has one."""
+        found = [i for i in self.indexes() if i.ranking_id == ranking_id]
         return found[0] if found else None
 
     def indexes(self) -> list[StoredIndex]:
-        """Return the approximate indexes of all spaces."""
+        """Return the approximate indexes of all rankings."""
         return [
             StoredIndex(row[0], row[1], FileStamp(*row[2:6]), IndexFacts.from_json(row[6]))
             for row in self._all(select(t.indexes))
         ]
+
+    def derived_files(self) -> set[str]:
+        """Return the names of all files in ``derived/`` that the catalog knows."""
+        files = [t.derived_files.c.file, t.indexes.c.file]
+        return {row[0] for file in files for row in self._all(select(file))}
+
+    def loci(self, sequence_ids: Iterable[int]) -> dict[int, str]:
+        """Return the loci of sequences, by id; those nobody has looked at are absent."""
+        c = t.sequences.c
+        query = select(c.id, c.locus).where(c.locus.is_not(None))
+        return {row[0]: row[1] for row in self._in(query, c.id, sequence_ids)}
+
+    def sequences_without_locus(self, space_id: int, limit: int) -> list[tuple[int, str]]:
+        """Return (id, residues) of sequences with a vector in a space whose locus nobody has looked at."""
+        c, v = t.sequences.c, t.vectors.c
+        has_vector = select(v.sequence_id).where(v.space_id == space_id, v.sequence_id == c.id).exists()
+        query = select(c.id, c.residues).where(c.locus.is_(None), has_vector)
+        return [(row[0], row[1]) for row in self._all(query.order_by(c.id).limit(limit))]
 
     def segment_files(self) -> set[str]:
         """Return the names of all vector files that are part of the database."""

@@ -14,10 +14,11 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from plmsearch.embedding.centres import reference_centres
 from plmsearch.embedding.spec import EmbeddingSpec
 from plmsearch.slices import slices
 from plmsearch.store import tables as t
-from plmsearch.store.catalog_reader import IN_LIST, CatalogReader
+from plmsearch.store.catalog_reader import IN_LIST, AnySelect, CatalogReader
 from plmsearch.store.column_indexes import (
     drop_column_indexes,
     make_column_indexes,
@@ -25,13 +26,19 @@ from plmsearch.store.column_indexes import (
 )
 from plmsearch.store.rows import (
     Chunk,
+    DerivedFile,
     LedgerRow,
     NewSegment,
+    RankingPart,
     StoredIndex,
+    StoredRanking,
     StoredRecord,
+    StoredSpace,
+    StoredTransform,
     VectorRow,
 )
 from plmsearch.store.segments import FileStamp
+from plmsearch.transform import Transform
 
 __all__ = ["Repository"]
 
@@ -62,12 +69,12 @@ class Repository(CatalogReader):
             _next_generation(connection)
 
     def set_index(self, index: StoredIndex) -> None:
-        """Record the approximate index of a space, in the place of any before. Its file is in place."""
+        """Record the approximate index of a ranking, in the place of any before. Its file is in place."""
         with self.begin() as connection:
-            _drop_index(connection, index.space_id)
+            _drop_index(connection, index.ranking_id)
             connection.execute(
                 insert(t.indexes).values(
-                    space_id=index.space_id,
+                    ranking_id=index.ranking_id,
                     file=index.file,
                     facts=index.facts.to_json(),
                     **asdict(index.stamp),
@@ -75,10 +82,10 @@ class Repository(CatalogReader):
             )
             _next_generation(connection)
 
-    def drop_index(self, space_id: int) -> None:
-        """Forget the approximate index of a space."""
+    def drop_index(self, ranking_id: int) -> None:
+        """Forget the approximate index of a ranking."""
         with self.begin() as connection:
-            _drop_index(connection, space_id)
+            _drop_index(connection, ranking_id)
             _next_generation(connection)
 
     def index_columns(self, make: Mapping[str, str], drop: Iterable[str]) -> None:
@@ -104,11 +111,11 @@ class Repository(CatalogReader):
 
     def exchange_segments(self, old: Sequence[int], new: NewSegment | None) -> None:
         """Put one segment in the place of others, in one transaction. Its files are in place."""
-        v, a, s = t.vectors.c, t.artifacts.c, t.segments.c
+        v, d, s = t.vectors.c, t.derived_files.c, t.segments.c
         with self.begin() as connection:
             _drop_index_over(connection, old)
             connection.execute(delete(t.vectors).where(v.segment_id.in_(old)))
-            connection.execute(delete(t.artifacts).where(a.segment_id.in_(old)))
+            connection.execute(delete(t.derived_files).where(d.segment_id.in_(old)))
             connection.execute(delete(t.segments).where(s.id.in_(old)))
             if new is not None:
                 _insert_segment(connection, new)
@@ -159,16 +166,15 @@ class Repository(CatalogReader):
         list of str
             Ids of the live records whose vector it held.
         """
-        v, r, s = t.vectors.c, t.records.c, t.segments.c
+        v, r, s, p = t.vectors.c, t.records.c, t.segments.c, t.ranking_parts.c
         held = select(v.sequence_id).where(v.segment_id == segment_id)
         names = select(r.record_id).where(r.sequence_id.in_(held), r.deleted.is_(None)).order_by(r.key)
         space = select(s.space_id).where(s.id == segment_id).scalar_subquery()
         with self.begin() as connection:
             record_ids = list(connection.execute(names).scalars())
             connection.execute(update(t.spaces).where(t.spaces.c.id == space).values(is_complete=0))
-            _drop_index_over(connection, [segment_id])
+            _drop_derived(connection, select(t.ranking_parts.c.ranking_id).where(p.space_id == space))
             connection.execute(delete(t.vectors).where(v.segment_id == segment_id))
-            connection.execute(delete(t.artifacts).where(t.artifacts.c.segment_id == segment_id))
             connection.execute(delete(t.segments).where(s.id == segment_id))
             _next_generation(connection)
         return record_ids
@@ -189,15 +195,65 @@ class Repository(CatalogReader):
             )
             _next_generation(connection)
 
-    def set_unit(self, segment_id: int, file: str, stamp: FileStamp) -> None:
-        """Record the file that holds a segment's vectors at unit length."""
-        a = t.artifacts.c
+    def set_derived(self, segment_id: int, derived: DerivedFile) -> None:
+        """Record the file that holds a segment's vectors as a ranking compares them."""
+        d = t.derived_files.c
         with self.begin() as connection:
-            connection.execute(delete(t.artifacts).where(a.segment_id == segment_id, a.kind == "unit"))
-            connection.execute(
-                insert(t.artifacts).values(segment_id=segment_id, kind="unit", file=file, **asdict(stamp))
-            )
+            same = (d.segment_id == segment_id) & (d.ranking_id == derived.ranking_id)
+            connection.execute(delete(t.derived_files).where(same))
+            _insert_derived(connection, segment_id, derived)
             _next_generation(connection)
+
+    # --- Rankings --------------------------------------------------------------------------------
+
+    def set_transform(self, space_id: int, transform: Transform) -> int:
+        """Store a transform of a space in the place of one of its kind; return its id.
+
+        What was made with the one before is forgotten: derived files, indexes and null distributions.
+        """
+        c, p = t.transforms.c, t.ranking_parts.c
+        with self.begin() as connection:
+            same = (c.space_id == space_id) & (c.kind == transform.kind)
+            found = connection.execute(select(c.id, c.facts).where(same)).first()
+            if found is None:
+                transform_id = _insert_transform(connection, space_id, transform)
+            else:
+                transform_id, version = int(found[0]), int(json.loads(found[1])["version"]) + 1
+                values = _transform_values(transform, version)
+                connection.execute(update(t.transforms).where(c.id == transform_id).values(**values))
+                made = select(p.ranking_id).where(p.transform_id == transform_id)
+                _drop_derived(connection, made)
+            _next_generation(connection)
+        return transform_id
+
+    def add_ranking(self, ranking: StoredRanking) -> int:
+        """Store a ranking and return its id."""
+        with self.begin() as connection:
+            ranking_id = _insert_ranking(connection, ranking)
+            if ranking.is_default:
+                _set_default(connection, ranking_id)
+            _next_generation(connection)
+        return ranking_id
+
+    def set_default_ranking(self, ranking_id: int) -> None:
+        """Make a ranking the one that is searched when none is named."""
+        with self.begin() as connection:
+            _set_default(connection, ranking_id)
+            _next_generation(connection)
+
+    def drop_ranking(self, ranking_id: int) -> None:
+        """Forget a ranking with its derived files, index and null distributions; spaces stay."""
+        p = t.ranking_parts.c
+        with self.begin() as connection:
+            _drop_derived(connection, select(t.rankings.c.id).where(t.rankings.c.id == ranking_id))
+            connection.execute(delete(t.ranking_parts).where(p.ranking_id == ranking_id))
+            connection.execute(delete(t.rankings).where(t.rankings.c.id == ranking_id))
+            _next_generation(connection)
+
+    def set_loci(self, loci: Mapping[int, str]) -> None:
+        """Store the loci of sequences, by id."""
+        with self.begin() as connection:
+            _set_loci(connection, loci)
 
     def begin_run(self, command: str, versions: Mapping[str, str], parameters: Mapping[str, Any]) -> int:
         """Record that a run starts, and that any other run that looks alive is not."""
@@ -243,7 +299,10 @@ class Repository(CatalogReader):
             _insert_many(
                 connection,
                 t.sequences,
-                ((i, hash_bytes, residues, len(residues)) for i, hash_bytes, residues in chunk.sequences),
+                (
+                    (i, hash_bytes, residues, len(residues), None)
+                    for i, hash_bytes, residues in chunk.sequences
+                ),
             )
             _bury(connection, run_id, chunk.buried)
             _insert_many(
@@ -257,6 +316,7 @@ class Repository(CatalogReader):
             _insert_many(connection, t.ledger, (_ledger_values(run_id, row) for row in chunk.ledger))
             for segment in chunk.segments:
                 _insert_segment(connection, segment)
+            _set_loci(connection, chunk.loci)
             _set_columns(connection, chunk.columns)
             connection.execute(
                 update(t.state).values(
@@ -278,14 +338,63 @@ def _bury(connection: Connection, run_id: int, keys: Iterable[int]) -> None:
         connection.execute(update(t.records).where(t.records.c.key.in_(part)).values(deleted=run_id))
 
 
-def _drop_index(connection: Connection, space_id: int) -> None:
-    connection.execute(delete(t.indexes).where(t.indexes.c.space_id == space_id))
+def _drop_index(connection: Connection, ranking_id: int) -> None:
+    connection.execute(delete(t.indexes).where(t.indexes.c.ranking_id == ranking_id))
 
 
 def _drop_index_over(connection: Connection, segment_ids: Sequence[int]) -> None:
-    """Forget the index of the space whose segments go: its rows are theirs."""
-    spaces = select(t.segments.c.space_id).where(t.segments.c.id.in_(segment_ids))
-    connection.execute(delete(t.indexes).where(t.indexes.c.space_id.in_(spaces)))
+    """Forget the indexes that have rows of segments that go."""
+    p, s = t.ranking_parts.c, t.segments.c
+    spaces = select(s.space_id).where(s.id.in_(segment_ids))
+    rankings = select(p.ranking_id).where(p.space_id.in_(spaces))
+    connection.execute(delete(t.indexes).where(t.indexes.c.ranking_id.in_(rankings)))
+
+
+def _drop_derived(connection: Connection, ranking_ids: AnySelect) -> None:
+    """Forget all that was made of vectors for some rankings."""
+    for table in (t.derived_files, t.indexes, t.nulls):
+        connection.execute(delete(table).where(table.c.ranking_id.in_(ranking_ids)))
+
+
+def _insert_transform(connection: Connection, space_id: int, transform: Transform) -> int:
+    values = _transform_values(transform, version=1)
+    made = connection.execute(insert(t.transforms).values(space_id=space_id, kind=transform.kind, **values))
+    assert made.inserted_primary_key is not None
+    return int(made.inserted_primary_key[0])
+
+
+def _transform_values(transform: Transform, version: int) -> dict[str, Any]:
+    facts = {"version": version, "n_fitted": dict(transform.n_fitted), "digest": transform.digest}
+    return {"facts": json.dumps(facts, sort_keys=True), "data": transform.to_bytes()}
+
+
+def _set_default(connection: Connection, ranking_id: int) -> None:
+    connection.execute(update(t.rankings).values(is_default=t.rankings.c.id == ranking_id))
+
+
+def _set_loci(connection: Connection, loci: Mapping[int, str]) -> None:
+    statement = "UPDATE sequences SET locus = ? WHERE id = ?"
+    for part in slices(loci.items(), _INSERTED_AT_ONCE):
+        connection.exec_driver_sql(statement, [(locus, sequence_id) for sequence_id, locus in part])
+
+
+def _insert_ranking(connection: Connection, ranking: StoredRanking) -> int:
+    made = connection.execute(
+        insert(t.rankings).values(name=ranking.name, is_default=int(ranking.is_default))
+    )
+    assert made.inserted_primary_key is not None
+    ranking_id = int(made.inserted_primary_key[0])
+    for position, part in enumerate(ranking.parts):
+        connection.execute(
+            insert(t.ranking_parts).values(
+                ranking_id=ranking_id,
+                position=position,
+                space_id=part.space.space_id,
+                weight=part.weight,
+                transform_id=None if part.transform is None else part.transform.transform_id,
+            )
+        )
+    return ranking_id
 
 
 def _next_generation(connection: Connection) -> None:
@@ -304,6 +413,7 @@ def _insert_many(connection: Connection, table: Any, rows: Iterable[tuple[Any, .
 
 
 def _insert_space(connection: Connection, spec: EmbeddingSpec, *, is_default: bool, is_complete: bool) -> int:
+    """Add a space and the ranking that searches it, with the shipped transform if there is one."""
     result = connection.execute(
         insert(t.spaces).values(
             hash=spec.space_hash,
@@ -314,25 +424,29 @@ def _insert_space(connection: Connection, spec: EmbeddingSpec, *, is_default: bo
         )
     )
     assert result.inserted_primary_key is not None
-    return int(result.inserted_primary_key[0])
+    space_id = int(result.inserted_primary_key[0])
+    space = StoredSpace(space_id, spec, is_default, is_complete, 0)
+    part, centres = RankingPart(space, 1.0), reference_centres(spec)
+    if centres is not None:
+        reference = Transform("reference", centres)
+        transform_id = _insert_transform(connection, space_id, reference)
+        part = RankingPart(space, 1.0, StoredTransform(transform_id, space_id, 1, reference))
+    _insert_ranking(connection, StoredRanking(0, part.name, (part,), is_default))
+    return space_id
 
 
 def _insert_segment(connection: Connection, segment: NewSegment) -> None:
-    stamp, unit = segment.stamp, segment.unit_stamp
     connection.execute(
         insert(t.segments).values(
             id=segment.segment_id,
             space_id=segment.space_id,
             file=segment.file,
             n_vectors=len(segment.rows),
-            **asdict(stamp),
+            **asdict(segment.stamp),
         )
     )
-    connection.execute(
-        insert(t.artifacts).values(
-            segment_id=segment.segment_id, kind="unit", file=segment.unit_file, **asdict(unit)
-        )
-    )
+    for derived in segment.derived:
+        _insert_derived(connection, segment.segment_id, derived)
     _insert_many(
         connection,
         t.vectors,
@@ -340,6 +454,14 @@ def _insert_segment(connection: Connection, segment: NewSegment) -> None:
             (segment.space_id, sequence_id, segment.segment_id, row, n_windows, n_used, n_unknown)
             for sequence_id, row, n_windows, n_used, n_unknown in segment.rows
         ),
+    )
+
+
+def _insert_derived(connection: Connection, segment_id: int, derived: DerivedFile) -> None:
+    connection.execute(
+        insert(t.derived_files).values(
+            segment_id=segment_id, ranking_id=derived.ranking_id, file=derived.file, **asdict(derived.stamp)
+        )
     )
 
 

@@ -97,7 +97,7 @@ def _prepare(repository: Repository, layout: Layout, *, is_new: bool) -> None:
         check_schema(connection, layout.root)
     with storage_errors(layout.root):
         layout.sweep()
-        _remove_orphans(layout, repository.segment_files(), {i.file for i in repository.indexes()})
+        _remove_orphans(layout, repository.segment_files(), repository.derived_files())
         if is_new:
             layout.mark()
 
@@ -108,12 +108,11 @@ def _require_catalog(layout: Layout) -> None:
         raise NotADatabase(layout.root, "catalog.sqlite is missing")
 
 
-def _remove_orphans(layout: Layout, known: set[str], indexes: set[str]) -> None:
+def _remove_orphans(layout: Layout, known: set[str], derived: set[str]) -> None:
     """Remove files that a crash left between their rename and the commit, or after the next."""
     for file in layout.segments.iterdir():
         if file.name not in known:
             file.unlink()
-    derived = indexes | {f"{Path(name).stem}-unit.vec" for name in known}
     for file in layout.derived.iterdir():
         if file.name not in derived:
             file.unlink()

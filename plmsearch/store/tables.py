@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -28,11 +29,14 @@ from sqlalchemy import (
 )
 
 __all__ = [
-    "artifacts",
+    "derived_files",
     "indexes",
     "ledger",
     "metadata",
     "metadata_columns",
+    "nulls",
+    "ranking_parts",
+    "rankings",
     "records",
     "run_inputs",
     "runs",
@@ -40,6 +44,7 @@ __all__ = [
     "sequences",
     "spaces",
     "state",
+    "transforms",
     "vectors",
 ]
 
@@ -107,6 +112,8 @@ sequences = Table(
     Column("hash", LargeBinary, nullable=False, unique=True),
     Column("residues", Text, nullable=False),
     Column("n_residues", Integer, nullable=False),
+    #: Of its variable domain, such as ``IGH``; '' where there is none. NULL: nobody has looked.
+    Column("locus", Text),
 )
 
 records = Table(
@@ -158,13 +165,55 @@ segments = Table(
     Column("inode", Integer, nullable=False),
 )
 
-#: Files that can be rebuilt from segments.
-artifacts = Table(
-    "artifacts",
+#: What gives a space's vectors another direction before they are compared; `data` holds its arrays
+#: (`plmsearch.transform`). Fitted anew, it keeps its row, and the version in `facts` counts up.
+transforms = Table(
+    "transforms",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("segment_id", Integer, ForeignKey("segments.id"), index=True),
+    Column("space_id", Integer, ForeignKey("spaces.id"), nullable=False),
     Column("kind", Text, nullable=False),
+    Column("facts", Text, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    UniqueConstraint("space_id", "kind", name="one_transform_of_a_kind"),
+)
+
+#: What is searched: one or more spaces with weights, each with a transform or as it is.
+rankings = Table(
+    "rankings",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("is_default", Integer, nullable=False),
+)
+
+ranking_parts = Table(
+    "ranking_parts",
+    metadata,
+    Column("ranking_id", Integer, ForeignKey("rankings.id"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("space_id", Integer, ForeignKey("spaces.id"), nullable=False),
+    Column("weight", Float, nullable=False),
+    Column("transform_id", Integer, ForeignKey("transforms.id")),
+    sqlite_with_rowid=False,
+)
+
+#: Null distributions of scores, per locus ('' where there is none); `plmsearch.search.significance`.
+nulls = Table(
+    "nulls",
+    metadata,
+    Column("ranking_id", Integer, ForeignKey("rankings.id"), primary_key=True),
+    Column("locus", Text, primary_key=True),
+    Column("facts", Text, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+#: Vectors as a ranking compares them, per segment of its first space; they can be made again.
+derived_files = Table(
+    "derived_files",
+    metadata,
+    Column("segment_id", Integer, ForeignKey("segments.id"), primary_key=True),
+    Column("ranking_id", Integer, ForeignKey("rankings.id"), primary_key=True),
     Column("file", Text, nullable=False, unique=True),
     Column("size_bytes", Integer, nullable=False),
     Column("digest", Text, nullable=False),
@@ -172,11 +221,11 @@ artifacts = Table(
     Column("inode", Integer, nullable=False),
 )
 
-#: At most one approximate index per space; `facts` is JSON of `plmsearch.store.rows.IndexFacts`.
+#: At most one approximate index per ranking; `facts` is JSON of `plmsearch.store.rows.IndexFacts`.
 indexes = Table(
     "indexes",
     metadata,
-    Column("space_id", Integer, ForeignKey("spaces.id"), primary_key=True),
+    Column("ranking_id", Integer, ForeignKey("rankings.id"), primary_key=True),
     Column("file", Text, nullable=False, unique=True),
     Column("size_bytes", Integer, nullable=False),
     Column("digest", Text, nullable=False),

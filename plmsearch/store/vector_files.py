@@ -1,21 +1,87 @@
-"""The vectors of a space, as arrays mapped from its files."""
+"""The vectors of a space as they were pooled, and of a ranking as they are compared, from files.
+
+A ranking's vectors lie in files derived from the segments of its first space, row by row; where the
+ranking has several spaces, a sequence without a vector in one of them is left out. What is derived can
+be made again at any time: by the next writer, or in memory by a query, which never writes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from plmsearch.errors import SegmentDamaged, StorageError
 from plmsearch.index.base import Block
+from plmsearch.numbering import chain_locus
+from plmsearch.store.catalog_reader import CatalogReader
 from plmsearch.store.directory import Layout, publish, storage_errors
-from plmsearch.store.rows import NewSegment, StoredSegment, VectorRow
+from plmsearch.store.rows import DerivedFile, NewSegment, StoredRanking, StoredSegment, StoredSpace, VectorRow
 from plmsearch.store.segments import FileStamp, Segment, open_segment, write_segment
-from plmsearch.types import Float2D, Int1D
+from plmsearch.types import Float2D, Int1D, Int2D
 from plmsearch.vectors import unit_vectors
 
-__all__ = ["VectorFiles", "publish_segment", "publish_vectors"]
+__all__ = [
+    "VectorFiles",
+    "compared_vectors",
+    "derived_name",
+    "loci_of",
+    "publish_derived",
+    "publish_segment",
+    "publish_vectors",
+]
+
+#: Rows that are transformed at once.
+_ROWS_AT_ONCE = 16_384
+
+
+def compared_vectors(ranking: StoredRanking, raw: Float2D, loci: Sequence[str] | None) -> Float2D:
+    """Return vectors as a ranking compares them.
+
+    Parameters
+    ----------
+    ranking : StoredRanking
+    raw : ndarray, dtype=float32, shape=(n, n_components)
+        As pooled; those of several spaces side by side, in the order of the ranking's parts.
+    loci : sequence of str, or None
+        Of the sequences, '' for none; asked for if `StoredRanking.needs_locus`.
+
+    Returns
+    -------
+    ndarray, dtype=float32, shape=(n, dim)
+        Of unit length.
+
+    Raises
+    ------
+    InvalidVectorError
+        If a vector has no direction.
+    """
+    total = sum(part.weight for part in ranking.parts)
+    compared: Float2D = np.empty((len(raw), ranking.dim), dtype=np.float32)
+    begin = end = 0
+    for part in ranking.parts:
+        vectors = raw[:, begin : begin + part.space.spec.dim]
+        if part.transform is None:
+            unit = unit_vectors(vectors, part.dim)
+        else:
+            unit = part.transform.transform.apply(vectors, loci if loci is not None else [""] * len(raw))
+        compared[:, end : end + part.dim] = unit * np.float32(np.sqrt(part.weight / total))
+        begin, end = begin + part.space.spec.dim, end + part.dim
+    return compared
+
+
+def loci_of(catalog: CatalogReader, sequence_ids: Sequence[int]) -> list[str]:
+    """Return the locus of each sequence; one that is not stored yet is looked for in its residues."""
+    stored = catalog.loci(sequence_ids)
+    unknown = catalog.residues([i for i in sequence_ids if i not in stored])
+    found = {i: chain_locus(residues) for i, residues in unknown.items()}
+    return [stored.get(i, found.get(i, "")) for i in sequence_ids]
+
+
+def derived_name(segment_id: int, ranking: StoredRanking) -> str:
+    """Name the file that holds a segment's vectors as a ranking compares them."""
+    return f"{segment_id:08d}-{ranking.ranking_id}-unit.vec"
 
 
 def publish_vectors(
@@ -47,9 +113,16 @@ def publish_vectors(
 
 
 def publish_segment(
-    layout: Layout, space_id: int, segment_id: int, vectors: Float2D, rows: Sequence[VectorRow]
+    layout: Layout,
+    space_id: int,
+    segment_id: int,
+    vectors: Float2D,
+    rows: Sequence[VectorRow],
+    rankings: Sequence[StoredRanking],
+    *,
+    loci: Mapping[int, str] | None = None,
 ) -> NewSegment:
-    """Write a segment and its copy of unit length, so that a commit can make them part of the database.
+    """Write a segment and what can be derived from it alone, so that a commit can add them.
 
     Parameters
     ----------
@@ -58,6 +131,11 @@ def publish_segment(
     vectors : ndarray, dtype=float32, shape=(n, d)
     rows : sequence of VectorRow
         One per vector, in order.
+    rankings : sequence of StoredRanking
+        Of the database. Derived files of those that need more than these vectors (other spaces, or loci
+        that are not given) are left to `plmsearch.store.upkeep.refresh_files`.
+    loci : mapping of int to str, optional
+        Of the sequences, by id.
 
     Returns
     -------
@@ -69,11 +147,45 @@ def publish_segment(
         If the operating system refuses a step.
     """
     ids = np.fromiter((r.sequence_id for r in rows), dtype=np.int64, count=len(rows))
-    file, unit_file = f"{segment_id:08d}.vec", f"{segment_id:08d}-unit.vec"
+    file = f"{segment_id:08d}.vec"
+    derived: list[DerivedFile] = []
     with storage_errors(layout.root):
         stamp = publish_vectors(layout, layout.segments / file, vectors, ids)
-        unit_stamp = publish_vectors(layout, layout.derived / unit_file, vectors, ids, unit=True)
-    return NewSegment(segment_id, space_id, file, stamp, rows, unit_file, unit_stamp)
+        for ranking in rankings:
+            is_own = len(ranking.parts) == 1 and ranking.space.space_id == space_id
+            if is_own and (loci is not None or not ranking.needs_locus):
+                known = None if loci is None else [loci[i] for i in ids.tolist()]
+                derived.append(publish_derived(layout, segment_id, ranking, vectors, ids, known))
+    return NewSegment(segment_id, space_id, file, stamp, rows, derived)
+
+
+def publish_derived(
+    layout: Layout,
+    segment_id: int,
+    ranking: StoredRanking,
+    raw: Float2D,
+    ids: Int1D,
+    loci: Sequence[str] | None,
+) -> DerivedFile:
+    """Write a segment's vectors as a ranking compares them; takes what `compared_vectors` does."""
+    name = derived_name(segment_id, ranking)
+    if ranking.is_raw:
+        return DerivedFile(
+            ranking.ranking_id, name, publish_vectors(layout, layout.derived / name, raw, ids, unit=True)
+        )
+    compared = _compared(ranking, raw, loci)
+    return DerivedFile(
+        ranking.ranking_id, name, publish_vectors(layout, layout.derived / name, compared, ids)
+    )
+
+
+def _compared(ranking: StoredRanking, raw: Float2D, loci: Sequence[str] | None) -> Float2D:
+    """Compare some rows at a time, so that only the result is as large as all."""
+    compared: Float2D = np.empty((len(raw), ranking.dim), dtype=np.float32)
+    for start in range(0, len(raw), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        compared[rows] = compared_vectors(ranking, raw[rows], None if loci is None else loci[rows])
+    return compared
 
 
 class VectorFiles:
@@ -87,7 +199,7 @@ class VectorFiles:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._raw: dict[int, Segment] = {}
-        self._unit: dict[int, Block] = {}
+        self._derived: dict[tuple[object, int], Block] = {}
 
     def raw(self, segment: StoredSegment) -> Segment:
         """Return a segment as it was written.
@@ -111,36 +223,94 @@ class VectorFiles:
             self._raw[segment.segment_id] = opened
         return opened
 
-    def unit_blocks(self, segments: Sequence[StoredSegment], dead: Int1D | None = None) -> list[Block]:
-        """Return the vectors of segments at unit length, those of `dead` sequences marked.
+    def blocks(
+        self,
+        catalog: CatalogReader,
+        ranking: StoredRanking,
+        segments: Sequence[StoredSegment],
+        dead: Int1D | None = None,
+    ) -> list[Block]:
+        """Return vectors as a ranking compares them, a block per segment, those of `dead` sequences marked.
 
         They come from the derived files; where one is missing or damaged they are computed from the
-        segment and held in memory, for a query never writes.
+        segments and held in memory, for a query never writes.
+
+        Parameters
+        ----------
+        catalog : CatalogReader
+            Asked only where something has to be computed.
+        ranking : StoredRanking
+        segments : sequence of StoredSegment
+            Of the ranking's first space.
+        dead : ndarray, dtype=int64, shape=(n,), optional
+            Sequences that only deleted records point to.
         """
-        blocks = [self._unit_block(s) for s in segments]
+        blocks = [self._block(catalog, ranking, s) for s in segments]
         if dead is None or not len(dead):
             return blocks
         return [Block(b.vectors, b.ids, b.ids[np.isin(b.ids, dead)]) for b in blocks]
 
-    def _unit_block(self, segment: StoredSegment) -> Block:
-        block = self._unit.get(segment.segment_id)
+    def _block(self, catalog: CatalogReader, ranking: StoredRanking, segment: StoredSegment) -> Block:
+        key = (ranking.key, segment.segment_id)
+        block = self._derived.get(key)
         if block is None:
-            block = self._derived_block(segment)
+            block = self._derived_block(segment.derived.get(ranking.ranking_id))
             if block is None:
-                raw = self.raw(segment)
-                block = Block(unit_vectors(raw.vectors, raw.vectors.shape[1]), raw.ids)
-            self._unit[segment.segment_id] = block
+                raw, ids = self.raw_rows(catalog, ranking, segment)
+                loci = loci_of(catalog, ids.tolist()) if ranking.needs_locus else None
+                block = Block(_compared(ranking, raw, loci), ids)
+            self._derived[key] = block
         return block
 
-    def _derived_block(self, segment: StoredSegment) -> Block | None:
-        if segment.unit_file is None or segment.unit_stamp is None:
+    def _derived_block(self, derived: DerivedFile | None) -> Block | None:
+        if derived is None:
             return None
         try:
-            unit = open_segment(self._layout.derived / segment.unit_file, segment.unit_stamp)
+            found = open_segment(self._layout.derived / derived.file, derived.stamp)
         except (OSError, SegmentDamaged):
             # It is a cache: any fault in it is mended from the segment.
             return None
-        return Block(unit.vectors, unit.ids)
+        return Block(found.vectors, found.ids)
+
+    def raw_rows(
+        self, catalog: CatalogReader, ranking: StoredRanking, segment: StoredSegment
+    ) -> tuple[Float2D, Int1D]:
+        """Return what `compared_vectors` takes, of the sequences of a segment that all spaces have.
+
+        Returns
+        -------
+        raw : ndarray, dtype=float32, shape=(n, n_components)
+        ids : ndarray, dtype=int64, shape=(n,)
+        """
+        first = self.raw(segment)
+        if len(ranking.parts) == 1:
+            return first.vectors, first.ids
+        ids = np.asarray(first.ids)
+        spaces = [self._places(catalog, part.space) for part in ranking.parts[1:]]
+        for known, _, _ in spaces:
+            ids = ids[np.isin(ids, known)]
+        raw: Float2D = np.empty((len(ids), ranking.n_components), dtype=np.float32)
+        raw[:, : ranking.space.spec.dim] = first.vectors[np.isin(first.ids, ids)]
+        begin = ranking.space.spec.dim
+        for (known, numbers, segments), part in zip(spaces, ranking.parts[1:], strict=True):
+            place = numbers[np.searchsorted(known, ids)]
+            for number, other in enumerate(segments):
+                here = np.flatnonzero(place[:, 0] == number)
+                columns = slice(begin, begin + part.space.spec.dim)
+                raw[here, columns] = self.raw(other).vectors[place[here, 1]]
+            begin += part.space.spec.dim
+        return raw, ids
+
+    def _places(
+        self, catalog: CatalogReader, space: StoredSpace
+    ) -> tuple[Int1D, Int2D, Sequence[StoredSegment]]:
+        """Return the rising ids of a space, and of each the number of its segment and its row there."""
+        segments = catalog.segments(space.space_id)
+        ids = [np.asarray(self.raw(s).ids) for s in segments]
+        joined = np.concatenate([*ids, np.empty(0, dtype=np.int64)])
+        numbers = np.array([(n, row) for n, i in enumerate(ids) for row in range(len(i))], dtype=np.int64)
+        order = np.argsort(joined)
+        return joined[order], numbers.reshape(-1, 2)[order], segments
 
     def rows(self, segments: Sequence[StoredSegment], places: Sequence[tuple[int, int]]) -> Float2D:
         """Gather raw vectors by (segment id, row).

@@ -269,7 +269,9 @@ class Machine(RuleBasedStateMachine):
         """Flip a bit of a vector file in a copy that takes its place, as a disk would, and mend it."""
         layout, spaces = Layout(self.path), self.db.spaces()
         known = [s for space in spaces for s in self.db.repository.segments(space.space_id)]
-        files = [layout.derived / str(s.unit_file) if derived else layout.segments / s.file for s in known]
+        files = [layout.segments / s.file for s in known]
+        if derived:
+            files = [layout.derived / d.file for s in known for d in s.derived.values()]
         if not files:
             return
         self.done["repair"] += 1
@@ -304,7 +306,9 @@ class Machine(RuleBasedStateMachine):
         names = data.draw(st.lists(st.sampled_from(sorted(self.state)), min_size=1, max_size=3, unique=True))
         options = SearchOptions(k=k, exclude_self=without_self)
         for layer in self.layers:
-            for query, hits in self.db.search_stored(names, self.db.space(self.space(layer)), options):
+            for query, hits in self.db.search_stored(
+                names, self.db.ranking(space=self.space(layer)), options
+            ):
                 allowed = {i: c for i, c in self.state.items() if not without_self or i != query.query_id}
                 check_hits(hits, self.state[query.query_id][0], allowed, k, layer)
 

@@ -199,9 +199,10 @@ def _leftovers(operation: Operation, root: Path) -> Iterator[Problem]:
         return
     with _schema(operation, root), open_database(path) as db:
         known = {Path(name).stem for name in db.repository.segment_files()}
+        derived = db.repository.derived_files()
         findings = [f for f in verify(db) if f.severity != "note"]
     if {p.stem for p in (path / "segments").iterdir()} != known or list((path / "tmp").iterdir()):
         yield Problem("other", "left over: files in tmp/ or segments/")
-    if {p.stem for p in (path / "derived").iterdir()} != {f"{name}-unit" for name in known}:
+    if {p.name for p in (path / "derived").iterdir()} != derived or {n[:8] for n in derived} != known:
         yield Problem("other", "derived/ is not what the segments need")
     yield from (Problem("other", f"{f.where}: {f.problem}") for f in findings)
