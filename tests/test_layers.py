@@ -28,6 +28,8 @@ LAYERS: dict[str, Rank] = {
     "types": (0, 0),
     "sequences": (1, 0),
     "vectors": (1, 0),
+    "transform": (1, 1),
+    "transform_fit": (1, 2),
     "metadata": (1, 0),
     "filters": (1, 1),
     "numbering": (1, 1),
