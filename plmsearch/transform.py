@@ -5,8 +5,8 @@ Concepts
 Raw mean embeddings of unrelated antibodies have a cosine of 0.6 to 0.9, as all share one large
 component. A *centre* taken off, per locus, brings unrelated pairs to about 0. A *reference* centre is
 shipped (`plmsearch.embedding.centres`) and the same in every database; a *fitted* one is the mean of
-the database (`plmsearch.transform_fit`), and moves with it. *Whitening* also divides each principal direction by its standard
-deviation, so that directions count alike.
+the database (`plmsearch.transform_fit`), and moves with it. *Whitening* also divides each principal
+direction by its standard deviation, so that directions count alike.
 
 Limitations
 -----------

@@ -29,6 +29,7 @@ LAYERS: dict[str, Rank] = {
     "sequences": (1, 0),
     "vectors": (1, 0),
     "transform": (1, 1),
+    "transform_fit": (1, 2),
     "metadata": (1, 0),
     "filters": (1, 1),
     "numbering": (1, 1),
