@@ -117,7 +117,7 @@ def typed(text: str, kind: str) -> str | int | float | bool:
 
 def metadata_json(metadata: Mapping[str, str]) -> str:
     """Return canonical JSON, so that equal metadata are equal text."""
-    return json.dumps(metadata, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(dict(metadata), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 class TypeInference:

@@ -238,7 +238,7 @@ def test_a_query_without_direction_is_refused_by_its_row(index, content, value):
 
 @given(
     scores=hnp.arrays(
-        np.float32, st.tuples(st.integers(0, 4), st.integers(0, 12)), elements=st.integers(-3, 3)
+        np.float32, st.tuples(st.integers(0, 4), st.integers(0, 40)), elements=st.integers(-3, 3)
     ),
     k=st.integers(1, 15),
 )
@@ -249,3 +249,31 @@ def test_the_best_of_a_row_are_those_of_a_full_sort(scores, k):
         pairs = sorted(zip(-scores[row], ids[row], strict=True))[:k]
         assert [i for _, i in pairs] == best.ids[row].tolist()
         assert [-s for s, _ in pairs] == best.scores[row].tolist()
+
+
+@given(
+    scores=hnp.arrays(np.float32, st.integers(0, 80), elements=st.integers(-9, 9)),
+    k=st.integers(1, 12),
+    group=st.integers(1, 12),
+)
+def test_the_best_of_a_long_row_are_those_of_a_full_sort(scores, k, group):
+    """Integers, so that many are equal; one query with a vector of length `score` each."""
+    n = len(scores)
+    ids = np.arange(n)[::-1].astype(np.int64)
+    index = ExactIndex([Block(scores[:, None][part], ids[part]) for part in (slice(7), slice(7, n))], dim=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exact, "_GROUP", group)
+        found = index.search_unit(np.ones((2, 1), dtype=np.float32), k, None)
+    pairs = sorted(zip((-scores).tolist(), ids.tolist(), strict=True))[:k]
+    for row in range(2):
+        assert [(-s, i) for s, i in zip(found.scores[row], found.ids[row], strict=True)] == pairs
+
+
+@pytest.mark.parametrize("n_queries", [1, exact._FEW_QUERIES, exact._FEW_QUERIES + 1])
+def test_few_queries_and_many_leave_the_dead_out(content, n_queries):
+    vectors, ids, queries = content
+    unit, dead = unit_vectors(vectors, DIM), np.sort(ids[20:60])
+    blocks = [Block(unit[c], ids[c], np.intersect1d(ids[c], dead)) for c in (slice(30), slice(30, None))]
+    alive = ~np.isin(ids, dead)
+    found = ExactIndex(blocks, DIM).search(queries[:n_queries], 9)
+    assert_nearest(found, queries[:n_queries], vectors[alive], ids[alive], 9)

@@ -2,8 +2,11 @@
 
 import hashlib
 import json
+import pickle
+from ast import literal_eval
 from contextlib import closing
-from dataclasses import replace
+from copy import copy
+from dataclasses import asdict, replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 
 from plmsearch.embedding.spec import EmbeddingSpec
 from plmsearch.errors import StorageError
+from plmsearch.filters.parse import parse_condition
 from plmsearch.metadata import metadata_json
 from plmsearch.store import repository as module
 from plmsearch.store import tables
@@ -249,6 +253,53 @@ def test_lists_longer_than_one_statement_are_answered_whole(large, space_id):
     shared = large.records_of_sequences(ids)
     assert len(shared) == 2500
     assert [r.record_id for r in shared[10]] == ["r10", "again10"]
+
+
+def test_records_of_sequences_are_those_that_meet_a_condition_with_an_index_and_without(large):
+    with large.begin() as connection:
+        connection.exec_driver_sql("UPDATE records SET metadata = ? WHERE key % 2", ('{"v_call":"A"}',))
+    condition = parse_condition("v_call = 'A' or record_id = 'r6'", {"v_call": "text"})
+    expected = {1: ["r1"], 3: ["r3"], 5: ["r5", "again5"], 6: ["r6"], 7: ["r7"], 9: ["r9"]}
+    for _ in range(2):
+        found = large.records_of_sequences(range(10), condition)
+        assert {i: [r.record_id for r in same] for i, same in found.items()} == expected
+        large.index_columns({"v_call": "text"}, [])
+
+
+def test_residues_that_are_not_what_was_stored_are_refused_however_they_are_asked_for(large):
+    with large.begin() as connection:
+        connection.exec_driver_sql("UPDATE sequences SET residues = 'X' || residues WHERE id = 10")
+    assert len(large.records_of_sequences(range(1, 10))) == 9
+    for ask in (
+        lambda: large.records_of_sequences([9, 10, 11]),
+        lambda: large.records_by_id(["again10"]),
+        lambda: list(large.all_records()),
+    ):
+        with pytest.raises(StorageError, match="sequence 10 do not have the hash"):
+            ask()
+
+
+def test_metadata_are_a_mapping_that_is_read_when_it_is_looked_at(repository, run_id, space_id):
+    repository.commit(chunk(run_id, space_id, records=records(1, 3, v_call="IGHV1-2*02", count="3")))
+    (record,) = repository.records_of_sequences([2])[2]
+    plain = {"v_call": "IGHV1-2*02", "count": "3"}
+    for metadata in (record.metadata, pickle.loads(pickle.dumps(record)).metadata, copy(record).metadata):
+        assert metadata == plain
+        assert plain == metadata
+        assert (dict(metadata), len(metadata), metadata["count"]) == (plain, 2, "3")
+        assert literal_eval(repr(metadata)) == plain
+    assert record == repository.records_by_id(["r2"])["r2"]
+    assert json.loads(json.dumps(asdict(record)))["metadata"] == plain
+    with pytest.raises(TypeError):
+        record.metadata["count"] = "4"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '"a"', "null"])
+def test_metadata_that_are_no_object_are_a_storage_error(repository, run_id, space_id, text):
+    repository.commit(chunk(run_id, space_id, records=[NewRecord(1, "r1", 1, "", text)]))
+    record = repository.records_by_id(["r1"])["r1"]
+    with pytest.raises(StorageError, match="not a JSON object"):
+        record.metadata.get("n")
 
 
 def test_records_come_page_by_page_in_order_of_insertion(large):

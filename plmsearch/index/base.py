@@ -22,6 +22,8 @@ __all__ = ["Block", "BlockIndex", "Neighbours", "VectorIndex", "best_of", "no_ne
 
 #: Allowed vectors that are copied at once.
 _COPY_BYTES = 64 << 20
+#: Rows of more than this many times k are partitioned before what is left is sorted.
+_SORTED_AT_ONCE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +114,18 @@ class BlockIndex(VectorIndex):
 
     def search_unit(self, unit: Float2D, k: int, allowed: Int1D | None) -> Neighbours:
         """Find the nearest vectors to queries of unit length; scores may leave [-1, 1] by rounding."""
-        blocks = self.blocks if allowed is None else (s for b in self.blocks for s in _select(b, allowed))
-        found = [self._search_live(unit, b, min(k, b.n_live)) for b in blocks if b.n_live and len(unit)]
+        blocks = self.open_blocks(allowed) if len(unit) else ()
+        found = [self._search_live(unit, b, min(k, b.n_live)) for b in blocks]
         if not found:
             return no_neighbours(len(unit))
         scores = np.concatenate([f.scores for f in found], axis=1)
         return best_of(scores, np.concatenate([f.ids for f in found], axis=1), k)
+
+    def open_blocks(self, allowed: Int1D | None) -> Iterator[Block]:
+        """Yield the blocks that hold something to be found, cut to the ids that are allowed."""
+        for block in self.blocks:
+            parts = [block] if allowed is None else _select(block, allowed)
+            yield from (part for part in parts if part.n_live)
 
     def _search_live(self, unit: Float2D, block: Block, k: int) -> Neighbours:
         """Return the k nearest live vectors of one block, asking for more until there are enough."""
@@ -170,5 +178,16 @@ def best_of(scores: Float2D, ids: Int2D, k: int) -> Neighbours:
     Neighbours
         min(k, m) columns.
     """
+    if scores.shape[1] > _SORTED_AT_ONCE * k:
+        scores, ids = _shortlist(scores, ids, k)
     order = np.lexsort((ids, -scores), axis=1)[:, :k]
     return Neighbours(np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1))
+
+
+def _shortlist(scores: Float2D, ids: Int2D, k: int) -> tuple[Float2D, Int2D]:
+    """Return columns of each row that hold its k best and every tie with the last of them."""
+    n = scores.shape[1]
+    is_near = scores >= np.partition(scores, n - k, axis=1)[:, n - k, None]
+    width = int(is_near.sum(axis=1).max(initial=0))
+    places = np.argsort(~is_near, axis=1, kind="stable")[:, :width]
+    return np.take_along_axis(scores, places, axis=1), np.take_along_axis(ids, places, axis=1)

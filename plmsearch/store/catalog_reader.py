@@ -34,6 +34,7 @@ from plmsearch.store.rows import (
     RunRow,
     SearchedSize,
     StoredIndex,
+    StoredMetadata,
     StoredRanking,
     StoredRecord,
     StoredSegment,
@@ -228,18 +229,28 @@ class CatalogReader:
 
     def records_by_id(self, record_ids: Iterable[str]) -> dict[str, StoredRecord]:
         """Return the live records that have these ids; ids without one are absent."""
-        found = self._records_where(t.records.c.record_id, record_ids)
-        return {record.record_id: record for record in found}
+        found = self._in(_select_records(), t.records.c.record_id, record_ids)
+        return {record.record_id: record for record in _stored_records(found)}
 
     def records_of_sequences(
         self, sequence_ids: Iterable[int], condition: Condition | None = None
     ) -> dict[int, list[StoredRecord]]:
         """Return the live records of each sequence that meet a condition, in order of insertion."""
+        # One parameter for all ids: a long IN list is compiled anew, and answered in slices.
+        wanted = func.json_each(json.dumps(sorted(sequence_ids))).table_valued("value").c.value
+        query = _select_records().where(t.records.c.sequence_id.in_(select(wanted)))
+        if condition is None:
+            rows: Iterable[Sequence[Any]] = self._all(query)
+        else:
+            # Asked of each record, not in WHERE: SQLite would read all that an index of a column gives.
+            found = self._all(query.add_columns(sql_condition(condition)))
+            rows = (row[:-1] for row in found if row[-1])
         by_sequence: dict[int, list[StoredRecord]] = {}
-        for record in self._records_where(t.records.c.sequence_id, sequence_ids, condition):
+        for record in _stored_records(rows):
             by_sequence.setdefault(record.sequence_id, []).append(record)
         for same in by_sequence.values():
-            same.sort(key=lambda record: record.key)
+            if len(same) > 1:
+                same.sort(key=lambda record: record.key)
         return by_sequence
 
     def dead_sequences(self) -> list[int]:
@@ -256,7 +267,7 @@ class CatalogReader:
             query = (
                 _select_records(condition).where(t.records.c.key > last).order_by(t.records.c.key).limit(1000)
             )
-            page = [_stored_record(row) for row in self._all(query)]
+            page = list(_stored_records(self._all(query)))
             if not page:
                 return
             yield from page
@@ -377,13 +388,8 @@ class CatalogReader:
         rows: list[AnyRow] = []
         with self.begin() as connection:
             for part in slices(values, IN_LIST):
-                rows.extend(connection.execute(query.where(column.in_(part))))
+                rows.extend(connection.execute(query.where(column.in_(part))).all())
         return rows
-
-    def _records_where(
-        self, column: ColumnElement[Any], values: Iterable[Any], condition: Condition | None = None
-    ) -> list[StoredRecord]:
-        return [_stored_record(row) for row in self._in(_select_records(condition), column, values)]
 
 
 def _live(condition: Condition | None = None) -> list[ColumnElement[bool]]:
@@ -400,9 +406,15 @@ def _select_records(condition: Condition | None = None) -> AnySelect:
     )
 
 
-def _stored_record(row: AnyRow) -> StoredRecord:
-    residues = _whole(row[2], row[5], row[6])
-    return StoredRecord(row[0], row[1], row[2], row[3], json.loads(row[4]), residues, row[6].hex())
+def _stored_records(rows: Iterable[Sequence[Any]]) -> Iterator[StoredRecord]:
+    """Yield the records of `_select_records`; residues that many share are checked once."""
+    checked: dict[int, tuple[str, str]] = {}
+    for key, record_id, sequence_id, description, metadata, residues, hash_bytes in rows:
+        sequence = checked.get(sequence_id)
+        if sequence is None:
+            sequence = (_whole(sequence_id, residues, hash_bytes), hash_bytes.hex())
+            checked[sequence_id] = sequence
+        yield StoredRecord(key, record_id, sequence_id, description, StoredMetadata(metadata), *sequence)
 
 
 def _whole(sequence_id: int, residues: str, hash_bytes: bytes) -> str:

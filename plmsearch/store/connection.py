@@ -31,6 +31,9 @@ _FOLD_TIMEOUT_S = 1.0
 #: The hashes of a large commit fall anywhere in their index: with SQLite's 2 MiB each page of it is
 #: written again and again before the commit.
 _WRITER_CACHE_KIB = 64 << 10
+#: The records of the hits of 1,000 queries lie on ten thousand pages: with SQLite's 2 MiB each search
+#: read them anew from the operating system, in 1.4 times the time.
+_READER_CACHE_KIB = 64 << 10
 
 
 def sqlite_module() -> ModuleType:
@@ -187,6 +190,7 @@ def _pragmas_for(writable: bool) -> Any:
             cursor.execute(f"PRAGMA cache_size=-{_WRITER_CACHE_KIB}")
         else:
             cursor.execute("PRAGMA query_only=ON")
+            cursor.execute(f"PRAGMA cache_size=-{_READER_CACHE_KIB}")
         cursor.close()
 
     return set_pragmas

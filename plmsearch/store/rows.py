@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
 from plmsearch.embedding.spec import EmbeddingSpec
+from plmsearch.errors import StorageError
 from plmsearch.store.segments import FileStamp
 from plmsearch.transform import Transform
 
@@ -24,6 +25,7 @@ __all__ = [
     "RunRow",
     "SearchedSize",
     "StoredIndex",
+    "StoredMetadata",
     "StoredRanking",
     "StoredRecord",
     "StoredSegment",
@@ -179,6 +181,62 @@ class StoredSegment:
     n_vectors: int
     stamp: FileStamp
     derived: Mapping[int, DerivedFile] = field(default_factory=dict)
+
+
+class StoredMetadata(Mapping[str, str]):
+    """The metadata of one record, read from the stored JSON when it is first looked at.
+
+    Read-only. Equal to any mapping of the same items; a deep copy, and so what `dataclasses.asdict`
+    makes of it, is a dict.
+
+    Parameters
+    ----------
+    text : str
+        JSON of an object.
+
+    Raises
+    ------
+    StorageError
+        When it is looked at, if it is no such JSON.
+
+    Examples
+    --------
+    >>> metadata = StoredMetadata('{"v_call": "IGHV1-2*02"}')
+    >>> metadata["v_call"], metadata == {"v_call": "IGHV1-2*02"}
+    ('IGHV1-2*02', True)
+    """
+
+    __slots__ = ("_held",)
+
+    def __init__(self, text: str) -> None:
+        self._held: str | dict[str, str] = text
+
+    def _values(self) -> dict[str, str]:
+        if isinstance(self._held, str):
+            try:
+                found = json.loads(self._held)
+            except ValueError:
+                found = None
+            if not isinstance(found, dict):
+                reason = f"the metadata of a record are not a JSON object: {self._held[:80]!r}"
+                raise StorageError("catalog.sqlite", reason, hint="restore it from a backup")
+            self._held = found
+        return self._held
+
+    def __getitem__(self, name: str) -> str:
+        return self._values()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values())
+
+    def __len__(self) -> int:
+        return len(self._values())
+
+    def __repr__(self) -> str:
+        return repr(self._values())
+
+    def __deepcopy__(self, _memo: object) -> dict[str, str]:
+        return dict(self._values())
 
 
 @dataclass(frozen=True, slots=True)

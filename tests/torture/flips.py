@@ -33,7 +33,9 @@ _EVERYTHING = 100
 def answers(path: Path) -> object:
     """Everything a user can read: records, raw vectors, and all hits of some queries."""
     with open_database(path) as db:
-        records = [[r.record_id, r.residues, r.description, r.metadata] for r in db.repository.all_records()]
+        records = [
+            [r.record_id, r.residues, r.description, dict(r.metadata)] for r in db.repository.all_records()
+        ]
         ids = [str(r[0]) for r in records]
         digest = hashlib.sha256(db.vectors(ids).tobytes()).hexdigest()
         hits = [
