@@ -399,6 +399,8 @@ class Database(Searcher):
         with open_writer(self.path, lock_timeout_s=self._lock_timeout_s, on_wait=waiting) as repository:
             refresh_files(repository, Layout(self.path))
             yield repository
+            if repository.lacks_derived_files():
+                refresh_files(repository, Layout(self.path))
 
     def _groups(self, spaces: Sequence[StoredSpace]) -> list[SpaceGroup]:
         return group_spaces(spaces, self._embedder, self.model_options.batch_tokens)

@@ -17,13 +17,14 @@ from plmsearch.database import Database
 from plmsearch.indexing import IndexOptions, IndexOutcome, build_index
 from plmsearch.ingest.provenance import record_run
 from plmsearch.ingest.report import AddReport, Progress
+from plmsearch.rankings import RankingChanges, change_rankings
 from plmsearch.store.directory import Layout, storage_errors
 from plmsearch.store.repository import Repository
 from plmsearch.store.rows import StoredSegment, StoredSpace
 from plmsearch.store.segments import open_segment
 from plmsearch.store.session import open_writer
 from plmsearch.store.space_left import bytes_of_vectors, require_space
-from plmsearch.store.upkeep import refresh_files
+from plmsearch.store.upkeep import refresh_files, remove_unknown
 from plmsearch.store.vector_files import publish_segment
 from plmsearch.types import Bool1D, Int1D
 
@@ -45,7 +46,7 @@ class OptimizeReport:
     n_bytes_before, n_bytes_after : int
         Of all files of the database.
     indexes : list of IndexOutcome
-        One per space.
+        One per ranking.
     """
 
     n_records_dropped: int = 0
@@ -58,7 +59,11 @@ class OptimizeReport:
 
 
 def optimize(
-    database: Database, *, index: IndexOptions | None = None, progress: Progress | None = None
+    database: Database,
+    *,
+    index: IndexOptions | None = None,
+    rankings: RankingChanges | None = None,
+    progress: Progress | None = None,
 ) -> OptimizeReport:
     """Drop tombstones, join vector files, and build the approximate indexes that are wanted.
 
@@ -66,6 +71,8 @@ def optimize(
     ----------
     database : Database
     index : IndexOptions, optional
+    rankings : RankingChanges, optional
+        Rankings to add, fit, drop or choose.
     progress : Progress, optional
 
     Returns
@@ -76,6 +83,8 @@ def optimize(
     ------
     SegmentDamaged
         If a vector file that has to be rewritten is not what was written; repair it first.
+    ParameterError
+        If a change of the rankings cannot be made.
     StorageError
         If the operating system refuses a step, or there is no room for a joined file beside those it
         is made of (`NotEnoughSpace`). Nothing is lost then.
@@ -84,7 +93,11 @@ def optimize(
     layout = Layout(database.path)
     database.close()
     with open_writer(database.path) as repository:
-        parameters = {"segment_bytes": _SEGMENT_BYTES, "index": asdict(index or IndexOptions())}
+        parameters = {
+            "segment_bytes": _SEGMENT_BYTES,
+            "index": asdict(index or IndexOptions()),
+            "rankings": asdict(rankings or RankingChanges()),
+        }
         with record_run(repository, "optimize", parameters, [], AddReport()):
             refresh_files(repository, layout)
             dead = np.array(repository.dead_sequences(), dtype=np.int64)
@@ -100,7 +113,9 @@ def optimize(
                     _exchange(repository, layout, space, old, dead)
                 report.n_segments_after += len(repository.segments(space.space_id))
             report.n_records_dropped, report.n_sequences_dropped = repository.drop_tombstones()
-            refresh_files(repository, layout)  # what a joined file could not bring along
+            change_rankings(repository, layout, rankings or RankingChanges(), show.say)
+            refresh_files(repository, layout)  # of new rankings, and what a joined file could not bring along
+            remove_unknown(repository, layout)
             for ranking in repository.rankings():
                 wanted = index or IndexOptions()
                 report.indexes.append(build_index(repository, layout, ranking, wanted, show.say))

@@ -52,6 +52,7 @@ LAYERS: dict[str, Rank] = {
     "doctor": (4, 3),
     "verify": (4, 3),
     "indexing": (4, 3),
+    "rankings": (4, 3),
     "backup": (4, 3),
     "repair": (4, 4),
     "exchange": (4, 4),

@@ -27,6 +27,25 @@ def optimize(
     recall: Annotated[
         float, typer.Option(min=0.01, max=1, help="Recall@10 that the index is tuned to reach.")
     ] = 0.99,
+    fit_transform: Annotated[
+        str | None,
+        typer.Option(
+            help="Fit a transform on this database's vectors, per locus (centre or whiten), and store the "
+            "ranking that uses it.",
+            metavar="KIND",
+        ),
+    ] = None,
+    space: Annotated[
+        str | None, typer.Option(help="Space that a transform is fitted on.", metavar="NAME")
+    ] = None,
+    add_ranking: Annotated[
+        str | None,
+        typer.Option(help="Store a ranking: SPACE[+TRANSFORM][=WEIGHT],...", metavar="RANKING"),
+    ] = None,
+    drop_ranking: Annotated[str | None, typer.Option(help="Forget a ranking.", metavar="NAME")] = None,
+    default_ranking: Annotated[
+        str | None, typer.Option(help="Ranking that is searched when none is named.", metavar="NAME")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the draw of vectors that the recall is measured with.")] = 0,
     lock_timeout: o.LockTimeout = 60.0,
     quiet: o.Quiet = False,
@@ -38,15 +57,20 @@ def optimize(
     vectors that were held back, printed, and kept (plmsearch info). Vectors that come later are searched
     exactly until the next optimize.
 
+    A ranking is what is searched: one or more spaces with weights, each with a transform. Each space comes
+    with one; --fit-transform and --add-ranking store more, which query --ranking then uses.
+
     Safe while others search, and safe to interrupt. Needs room for a second copy of one space.
     """
     from plmsearch.database import open_database
     from plmsearch.indexing import IndexOptions
     from plmsearch.optimize import optimize as improve
+    from plmsearch.rankings import RankingChanges
 
     wanted = IndexOptions(index, recall, seed)
+    changes = RankingChanges(fit_transform, space, add_ranking, drop_ranking, default_ranking, seed)
     with open_database(database, lock_timeout_s=lock_timeout) as db, shown(quiet=quiet) as progress:
-        report = improve(db, index=wanted, progress=progress)
+        report = improve(db, index=wanted, rankings=changes, progress=progress)
     if not quiet:
         note(
             f"{report.n_records_dropped} deleted records and {report.n_sequences_dropped} sequences dropped; "

@@ -48,6 +48,7 @@ from plmsearch.store.rows import LedgerRow, StoredRecord, StoredSpace
 from plmsearch.store.seal import check_seal
 from plmsearch.store.segments import open_segment
 from plmsearch.store.session import open_writer
+from plmsearch.store.upkeep import refresh_files
 from plmsearch.store.whole import make_whole, sync_tree, work_path
 
 __all__ = ["MERGE_DUPLICATES", "merge"]
@@ -255,6 +256,7 @@ class _Merging:
                         raise self._conflict(error, error.row, number, leading) from error
                 for space in spaces.values():
                     self._fill(repository, SpaceFiller(repository, layout, space, run_id), run_id, space)
+                refresh_files(repository, layout)
                 report.seconds = time.monotonic() - started
         return report
 

@@ -210,6 +210,14 @@ class CatalogReader:
         files = [t.derived_files.c.file, t.indexes.c.file]
         return {row[0] for file in files for row in self._all(select(file))}
 
+    def lacks_derived_files(self) -> bool:
+        """Tell whether a segment has no derived file for a ranking whose first space is its own."""
+        s, p, d = t.segments.c, t.ranking_parts.c, t.derived_files.c
+        wanted = t.segments.join(t.ranking_parts, (p.space_id == s.space_id) & (p.position == 0))
+        joined = wanted.outerjoin(t.derived_files, (d.segment_id == s.id) & (d.ranking_id == p.ranking_id))
+        query = select(func.count()).select_from(joined).where(d.file.is_(None))
+        return bool(self._scalar(query))
+
     def loci(self, sequence_ids: Iterable[int]) -> dict[int, str]:
         """Return the loci of sequences, by id; those nobody has looked at are absent."""
         c = t.sequences.c

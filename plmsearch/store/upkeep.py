@@ -15,7 +15,7 @@ from plmsearch.store.rows import StoredRanking, StoredSegment
 from plmsearch.store.segments import FileStamp, Segment, open_segment, read_stamp
 from plmsearch.store.vector_files import VectorFiles, loci_of, publish_derived
 
-__all__ = ["refresh_files"]
+__all__ = ["refresh_files", "remove_unknown"]
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +60,15 @@ def refresh_files(repository: Repository, layout: Layout, *, full: bool = False)
                     for ranking in of_space:
                         written.extend(_refresh(repository, layout, files, ranking, segment, full))
     return written
+
+
+def remove_unknown(repository: Repository, layout: Layout) -> None:
+    """Remove files in ``derived/`` that no ranking has any more."""
+    known = repository.derived_files()
+    with storage_errors(layout.root):
+        for file in layout.derived.iterdir():
+            if file.name not in known:
+                file.unlink()
 
 
 def _look_for_loci(repository: Repository, rankings: Sequence[StoredRanking]) -> None:
