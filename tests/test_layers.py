@@ -39,6 +39,7 @@ LAYERS: dict[str, Rank] = {
     "embedding.pooling": (1, 1),
     "embedding.regions": (1, 1),
     "embedding.base": (1, 2),
+    "embedding.centres": (1, 2),
     "embedding": (2, 0),
     "index.base": (1, 1),
     "index": (2, 0),
