@@ -82,6 +82,7 @@ class Searcher(Reader):
         *,
         space: str | None = None,
         ranking: str | None = None,
+        loci: Sequence[str] | None = None,
         options: SearchOptions | None = None,
     ) -> list[list[Hit]]:
         """Find the records nearest to each query.
@@ -90,8 +91,7 @@ class Searcher(Reader):
         ----------
         queries : sequence of str, sequence of SequenceRecord, or ndarray, dtype=float32, shape=(n, d)
             Residues, records, or raw vectors of the space (of several spaces, side by side). Strings and
-            vectors are called ``query_1``, ``query_2``... The locus of a vector is not known: a
-            transform by locus takes it for a chain of none. `search_vectors` can be told.
+            vectors are called ``query_1``, ``query_2``...
         k : int
             Most hits per query, at least 1.
         space : str, optional
@@ -99,6 +99,8 @@ class Searcher(Reader):
         ranking : str, optional
             Name of a ranking, or spaces with transforms and weights (`plmsearch.search.rankings`); the
             default ranking if neither is given.
+        loci : sequence of str, optional
+            Of vectors, for a ranking with a transform by locus: ``IGH``, ``IGK``, ``IGL``, or '' for none.
         options : SearchOptions, optional
             More wishes; its `k` is replaced by `k`.
 
@@ -111,7 +113,8 @@ class Searcher(Reader):
         Raises
         ------
         ParameterError
-            If k < 1, or `queries` is a single string or vector.
+            If k < 1, `queries` is a single string or vector, or the ranking needs the loci of vectors and
+            they are not given, one for each.
         InputError
             If a query is no protein sequence.
         AlignmentError
@@ -125,7 +128,7 @@ class Searcher(Reader):
         chosen = self.ranking(ranking, space=space)
         wishes = SearchOptions(**{**asdict(options or SearchOptions()), "k": k})
         if isinstance(queries, np.ndarray):
-            names = [Query(f"query_{n}") for n in range(1, len(queries) + 1)]
+            names = _named(len(queries), loci, chosen)
             return self.search_vectors(names, queries, chosen, wishes)
         records = [
             q if isinstance(q, SequenceRecord) else SequenceRecord(f"query_{n}", q)
@@ -204,7 +207,9 @@ class Searcher(Reader):
         ------
         RecordNotFound
         """
-        queries = [Query(r.record_id, r.sequence_hash, r.residues) for r in self._stored(record_ids)]
+        stored = self._stored(record_ids)
+        loci = self.repository.loci({r.sequence_id for r in stored})
+        queries = [Query(r.record_id, r.sequence_hash, r.residues, loci.get(r.sequence_id)) for r in stored]
         parts = [self.vectors(record_ids, space=part.space.spec.name) for part in ranking.parts]
         vectors = np.concatenate(parts, axis=1)
         return zip(queries, self.search_vectors(queries, vectors, ranking, options), strict=True)
@@ -316,8 +321,8 @@ class Searcher(Reader):
         return index, selection, reason
 
     def _loci(self, queries: Sequence[Query]) -> list[str]:
-        """Return the locus of each query; '' for a vector, unless it is given."""
-        return [q.locus or (chain_locus(q.residues) if q.residues else "") for q in queries]
+        """Return the locus of each query: as given, or by its residues."""
+        return [chain_locus(q.residues) if q.locus is None else q.locus for q in queries]
 
     def _embedder(self, space: StoredSpace) -> Embedder:
         return self._model(space.spec)
@@ -329,6 +334,19 @@ class Searcher(Reader):
             self._embedders[key] = load_for_space(spec, self.model_options)
             _log.info("loaded %s in %.2f s", spec.model_id, time.perf_counter() - started)
         return self._embedders[key]
+
+
+def _named(n: int, loci: Sequence[str] | None, ranking: StoredRanking) -> list[Query]:
+    """Name vectors, with their loci if the ranking needs them."""
+    if ranking.needs_locus and (loci is None or len(loci) != n):
+        given = "left out" if loci is None else f"{len(loci)} long"
+        expected = (
+            f"{n} long: vectors do not say of which locus they are, and {ranking.name} compares by locus "
+            f"('IGH', 'IGK', 'IGL' or ''); or search with the ranking {ranking.parts[0].space.spec.name}+none"
+        )
+        raise ParameterError("loci", given, expected)
+    known = [None] * n if loci is None else loci
+    return [Query(f"query_{i}", locus=locus) for i, locus in enumerate(known, start=1)]
 
 
 def _neighbours(

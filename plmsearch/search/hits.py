@@ -131,14 +131,15 @@ class Query:
         Empty for a query that is a vector.
     residues : str
         Empty for a query that is a vector.
-    locus : str
-        Of its variable domain, such as ``IGH``; empty: looked for in the residues where it matters.
+    locus : str or None
+        Of its variable domain, such as ``IGH``, or '' for none; None: looked for in the residues where it
+        matters.
     """
 
     query_id: str
     sequence_hash: str = ""
     residues: str = ""
-    locus: str = ""
+    locus: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
