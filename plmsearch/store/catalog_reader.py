@@ -193,10 +193,10 @@ class CatalogReader:
         wanted = func.json_each(json.dumps(sorted(sequence_ids))).table_valued("value").c.value
         query = _select_records().where(t.records.c.sequence_id.in_(select(wanted)))
         if condition is None:
-            rows: Iterable[Sequence[Any]] = self._all(query)
+            rows: Iterable[Sequence[Any]] = self._plain(query)
         else:
             # Asked of each record, not in WHERE: SQLite would read all that an index of a column gives.
-            found = self._all(query.add_columns(sql_condition(condition)))
+            found = self._plain(query.add_columns(sql_condition(condition)))
             rows = (row[:-1] for row in found if row[-1])
         by_sequence: dict[int, list[StoredRecord]] = {}
         for record in _stored_records(rows):
@@ -336,6 +336,12 @@ class CatalogReader:
         with self.begin() as connection:
             return connection.execute(query).all()
 
+    def _plain(self, query: AnySelect) -> list[tuple[Any, ...]]:
+        """Return rows as the driver gives them, without SQLAlchemy's class around each."""
+        with self.begin() as connection:
+            cursor = connection.execute(query).cursor
+            return [] if cursor is None else list(cursor.fetchall())
+
     def _in(self, query: AnySelect, column: ColumnElement[Any], values: Iterable[Any]) -> list[AnyRow]:
         """Run a query once per slice of a long IN list, in one transaction."""
         rows: list[AnyRow] = []
@@ -360,14 +366,13 @@ def _select_records(condition: Condition | None = None) -> AnySelect:
 
 
 def _stored_records(rows: Iterable[Sequence[Any]]) -> Iterator[StoredRecord]:
-    """Yield the records of `_select_records`; residues that many share are checked once."""
-    checked: dict[int, tuple[str, str]] = {}
+    """Yield the records of `_select_records`; residues are checked once for neighbours that share them."""
+    last, whole, hash_hex = -1, "", ""
     for key, record_id, sequence_id, description, metadata, residues, hash_bytes in rows:
-        sequence = checked.get(sequence_id)
-        if sequence is None:
-            sequence = (_whole(sequence_id, residues, hash_bytes), hash_bytes.hex())
-            checked[sequence_id] = sequence
-        yield StoredRecord(key, record_id, sequence_id, description, StoredMetadata(metadata), *sequence)
+        if sequence_id != last:
+            last, whole, hash_hex = sequence_id, _whole(sequence_id, residues, hash_bytes), hash_bytes.hex()
+        metadata_read = StoredMetadata(metadata)
+        yield StoredRecord(key, record_id, sequence_id, description, metadata_read, whole, hash_hex)
 
 
 def _whole(sequence_id: int, residues: str, hash_bytes: bytes) -> str:
