@@ -206,6 +206,14 @@ class CatalogReader:
                 same.sort(key=lambda record: record.key)
         return by_sequence
 
+    def last_records(self, sequence_ids: Iterable[int], before: int) -> dict[int, int]:
+        """Return the largest key below `before` of the live records of each sequence."""
+        c = t.records.c
+        query = select(c.sequence_id, func.max(c.key)).where(c.deleted.is_(None), c.key < before)
+        return {
+            row[0]: row[1] for row in self._in(query.group_by(c.sequence_id), c.sequence_id, sequence_ids)
+        }
+
     def dead_sequences(self) -> list[int]:
         """Return the ids of sequences that only deleted records point to."""
         r, live = t.records.c, t.records.alias("live").c
@@ -213,12 +221,17 @@ class CatalogReader:
         query = select(r.sequence_id).where(r.deleted.is_not(None), ~has_live.exists()).distinct()
         return [row[0] for row in self._all(query)]
 
-    def all_records(self, condition: Condition | None = None) -> Iterator[StoredRecord]:
+    def all_records(
+        self, condition: Condition | None = None, n_at_once: int = 1000
+    ) -> Iterator[StoredRecord]:
         """Yield every live record that meets a condition in order of insertion, page by page."""
         last = 0
         while True:
             query = (
-                _select_records(condition).where(t.records.c.key > last).order_by(t.records.c.key).limit(1000)
+                _select_records(condition)
+                .where(t.records.c.key > last)
+                .order_by(t.records.c.key)
+                .limit(n_at_once)
             )
             page = list(_stored_records(self._all(query)))
             if not page:
