@@ -25,6 +25,7 @@ from plmsearch.store.column_indexes import (
     indexed_columns,
 )
 from plmsearch.store.conditions import sql_condition
+from plmsearch.store.connection import sqlite_module
 from plmsearch.store.rows import (
     Counters,
     IndexFacts,
@@ -353,7 +354,10 @@ class CatalogReader:
         """Return rows as the driver gives them, without SQLAlchemy's class around each."""
         with self.begin() as connection:
             cursor = connection.execute(query).cursor
-            return [] if cursor is None else list(cursor.fetchall())
+            try:
+                return [] if cursor is None else list(cursor.fetchall())
+            except sqlite_module().Error as exc:  # SQLAlchemy does not see it
+                raise StorageError("catalog.sqlite", str(exc)) from exc
 
     def _in(self, query: AnySelect, column: ColumnElement[Any], values: Iterable[Any]) -> list[AnyRow]:
         """Run a query once per slice of a long IN list, in one transaction."""
