@@ -13,6 +13,7 @@ from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
 
+from plmsearch.all_pairs import AllPairsSearcher
 from plmsearch.embedding.options import ModelOptions
 from plmsearch.embedding.spec import EmbeddingSpec, LongPolicy, SpaceRequest
 from plmsearch.errors import DatabaseNotFound, EmbeddingSpecMismatch, ParameterError
@@ -30,7 +31,6 @@ from plmsearch.ingest.spaces import (
 )
 from plmsearch.metadata import widen
 from plmsearch.reader import Record
-from plmsearch.searcher import Searcher
 from plmsearch.sequences import SequenceRecord
 from plmsearch.store.directory import Layout, storage_errors
 from plmsearch.store.lock import DEFAULT_LOCK_TIMEOUT_S
@@ -113,7 +113,7 @@ def _widened(stored: Mapping[str, str], seen: Mapping[str, str]) -> dict[str, st
     return {name: widen(kind, stored.get(name, kind)) for name, kind in seen.items()}
 
 
-class Database(Searcher):
+class Database(AllPairsSearcher):
     """A database directory; made by `open_database`.
 
     Parameters

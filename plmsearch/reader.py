@@ -210,13 +210,21 @@ class Reader:
         RecordNotFound
         """
         chosen = self.space(space)
-        sequence_ids = [r.sequence_id for r in self._stored(record_ids)]
+        return self.sequence_vectors(chosen, [r.sequence_id for r in self._stored(record_ids)])
+
+    def sequence_vectors(self, space: StoredSpace, sequence_ids: Sequence[int]) -> Float2D:
+        """Return the raw embeddings of sequences that have one, in the order asked.
+
+        Returns
+        -------
+        ndarray, dtype=float32, shape=(n, d)
+        """
         if not sequence_ids:
-            return np.empty((0, chosen.spec.dim), dtype=np.float32)
+            return np.empty((0, space.spec.dim), dtype=np.float32)
 
         def look() -> Float2D:
-            places = self.repository.vector_places(chosen.space_id, set(sequence_ids))
-            return self._files.rows(self._segments_of(chosen), [places[i] for i in sequence_ids])
+            places = self.repository.vector_places(space.space_id, set(sequence_ids))
+            return self._files.rows(self._segments_of(space), [places[i] for i in sequence_ids])
 
         return self._looking_again(look)
 

@@ -5,9 +5,11 @@ A `Searcher` is a `Reader` that can embed queries and compare them with what is 
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -18,6 +20,7 @@ from plmsearch.embedding.base import Embedder
 from plmsearch.embedding.options import ModelOptions, load_for_space
 from plmsearch.embedding.spec import EmbeddingSpec
 from plmsearch.errors import ExternalSpaceError, ParameterError
+from plmsearch.filters.tree import Condition
 from plmsearch.index.approximate import ApproximateIndex
 from plmsearch.index.base import VectorIndex
 from plmsearch.index.exact import ExactIndex
@@ -40,6 +43,9 @@ from plmsearch.types import Float1D, Float2D, Int1D
 __all__ = ["Searcher"]
 
 _log = logging.getLogger(__name__)
+
+#: Records that are read at once to join them to neighbours: about 1 KiB each.
+_JOINED_AT_ONCE = 50_000
 
 
 class Searcher(Reader):
@@ -238,34 +244,67 @@ class Searcher(Reader):
             refuse_without_residues(queries)
         if not len(queries):
             return []
-        size = None if options.rerank is None else self.searched_size(ranking, options.where)
-        index, selection, _ = self._plan(ranking, options, len(queries))
+        compared = self._compared(queries, vectors, ranking)
+        found, condition = self.neighbours_of(compared, ranking, options, len(queries))
+        return list(self.hits_of(queries, found, condition, ranking, options))
+
+    def _compared(self, queries: Sequence[Query], vectors: Float2D, ranking: StoredRanking) -> Float2D:
+        """Return raw vectors as the ranking compares them."""
+        if ranking.is_raw:
+            return vectors  # an index scales to unit length by itself
+        return compared_vectors(ranking, vectors, self._loci(queries) if ranking.needs_locus else None)
+
+    def neighbours_of(
+        self, vectors: Float2D, ranking: StoredRanking, options: SearchOptions, n_queries: int
+    ) -> tuple[list[tuple[Float1D, Int1D]], Condition | None]:
+        """Return scores and ids of each query's neighbours, and what their records have to meet.
+
+        `vectors` are as the ranking compares them; `n_queries` are to come in all: how it is best searched
+        depends on it.
+        """
+        index, selection, _ = self._plan(ranking, options, n_queries)
         allowed, condition = (
             (None, None) if selection is None else (selection.sequence_ids, selection.condition)
         )
         started = time.perf_counter()
-        compared = vectors  # an index scales to unit length by itself
-        if not ranking.is_raw:
-            loci = self._loci(queries) if ranking.needs_locus else None
-            compared = compared_vectors(ranking, vectors, loci)
-        found = _neighbours(index, compared, options, allowed)
+        found = _neighbours(index, vectors, options, allowed) if len(vectors) else []
         milliseconds = (time.perf_counter() - started) * 1e3
         _log.info(
             "%s: %d queries against %d vectors in %.1f ms",
             type(index).__name__,
-            len(queries),
+            len(vectors),
             len(index),
             milliseconds,
         )
-        near = {i for _, ids in found for i in ids.tolist()}
-        records = self.repository.records_of_sequences(near, condition)
-        started, answers = time.perf_counter(), []
-        for query, (scores, ids) in zip(queries, found, strict=True):
-            hits = make_hits(query, scores, ids, records, options)
-            answers.append(hits if size is None else rerank(query, hits, size.n_residues, options))
+        return found, condition
+
+    def hits_of(
+        self,
+        queries: Sequence[Query],
+        found: Sequence[tuple[Float1D, Int1D]],
+        condition: Condition | None,
+        ranking: StoredRanking,
+        options: SearchOptions,
+    ) -> Iterator[list[Hit]]:
+        """Join neighbours to their records, as many at once as are held in memory, and re-rank them."""
+        size = None if options.rerank is None else self.searched_size(ranking, options.where)
+        seconds = 0.0
+        for part in _parts([len(ids) for _, ids in found]):
+            near = {i for _, ids in found[part] for i in ids.tolist()}
+            with _no_collection():
+                records = self.repository.records_of_sequences(near, condition)
+                pairs = zip(queries[part], found[part], strict=True)
+                answers = [make_hits(query, *neighbours, records, options) for query, neighbours in pairs]
+            if size is None:
+                yield from answers
+                continue
+            for query, hits in zip(queries[part], answers, strict=True):
+                started = time.perf_counter()
+                answer = rerank(query, hits, size.n_residues, options)
+                seconds += time.perf_counter() - started
+                yield answer
         if size is not None:
-            _log.info("aligned %d queries in %.2f s", len(queries), time.perf_counter() - started)
-        return answers
+            _log.info("aligned %d queries in %.2f s", len(queries), seconds)
 
     def explain(self, ranking: StoredRanking, options: SearchOptions, n_queries: int = 1) -> list[str]:
         """Say how a search would be done, in lines of text.
@@ -359,6 +398,33 @@ def _neighbours(
     n_wanted = options.n_wanted + int(options.exclude_self or options.exclude_identical)
     found = index.search(vectors, n_wanted, allowed=allowed)
     return list(zip(found.scores, found.ids, strict=True))
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Let no garbage be looked for: among tens of thousands of new hits there is none.
+
+    Ten thousand hits were joined in 140 ms of CPU time with Python's collector at work, in 100 ms without.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _parts(sizes: Sequence[int]) -> Iterator[slice]:
+    """Cut a list into parts of so many neighbours; one with more is a part of its own."""
+    start, n = 0, 0
+    for place, size in enumerate(sizes):
+        if place > start and n + size > _JOINED_AT_ONCE:
+            yield slice(start, place)
+            start, n = place, 0
+        n += size
+    if start < len(sizes):
+        yield slice(start, len(sizes))
 
 
 def _refuse_external(ranking: StoredRanking) -> None:

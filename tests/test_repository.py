@@ -279,6 +279,14 @@ def test_residues_that_are_not_what_was_stored_are_refused_however_they_are_aske
             ask()
 
 
+def test_text_that_is_not_utf8_is_a_storage_error(large):
+    with large.begin() as connection:
+        connection.exec_driver_sql("UPDATE records SET description = CAST(x'fffe' AS TEXT) WHERE key = 10")
+    for ask in (lambda: large.records_of_sequences([9, 10]), lambda: large.records_by_id(["r10"])):
+        with pytest.raises(StorageError, match="UTF-8"):
+            ask()
+
+
 def test_metadata_are_a_mapping_that_is_read_when_it_is_looked_at(repository, run_id, space_id):
     repository.commit(chunk(run_id, space_id, records=records(1, 3, v_call="IGHV1-2*02", count="3")))
     (record,) = repository.records_of_sequences([2])[2]

@@ -52,7 +52,8 @@ def note(text: str) -> None:
 def print_left_out(rows: Sequence[SkippedRow]) -> None:
     """Name every row that was left out, and why."""
     for row in rows:
-        note(f"left out: record {row.record_id!r} ({row.source}, record {row.row}): {row.reason}")
+        place = row.source if row.row is None else f"{row.source}, record {row.row}"
+        note(f"left out: record {row.record_id!r} ({place}): {row.reason}")
 
 
 def remarks(report: AddReport) -> list[str]:

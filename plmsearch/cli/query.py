@@ -29,7 +29,10 @@ def query(
     database: Annotated[Path, typer.Argument(metavar="DB", help="Database directory.")],
     inputs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[INPUT...]", help="FASTA, CSV, TSV, Parquet or AIRR; - is stdin."),
+        typer.Argument(
+            metavar="[INPUT...]",
+            help="FASTA, CSV, TSV, Parquet or AIRR; - is stdin. Or a database: search with all its records.",
+        ),
     ] = None,
     seq: Annotated[list[str] | None, typer.Option(help="Residues to search with.", metavar="STRING")] = None,
     record: Annotated[
@@ -122,6 +125,9 @@ def query(
     of a query are ranked from 1. Fewer than k hits exist: fewer rows. Exit code 3: some queries were
     left out, each named with its reason.
 
+    A database as INPUT, DB itself or another that has the space, is searched with every stored record, in
+    order of insertion and without a model; hits are written as they are found.
+
     --rerank align aligns each query with its best candidates (Smith-Waterman, BLOSUM62, gaps 11/1), adds
     identity, coverage, positions, E-value and bits, and sorts by E-value.
     """
@@ -139,6 +145,7 @@ def query(
     if sum(map(bool, (inputs, seq, record))) != 1:
         raise typer.BadParameter("give exactly one of INPUT, --seq and --id")
     _check_usage(kind, format_output, rerank, candidates, max_evalue, sort)
+    queried = _queried_database(inputs or ())
     policy = AddOptions(on_invalid, long=long)  # type: ignore[arg-type]
     wishes = SearchOptions(
         k=k,
@@ -164,21 +171,42 @@ def query(
             db.select(where)
         metadata = db.repository.metadata_columns()
         columns = _columns(kind, format_output, metadata, wishes)
+        n_queries = len(seq or record or ()) or QUERIES_AT_ONCE
         if record:
             results = db.search_stored(record, searched, wishes)
+        elif queried is not None:
+            other = stack.enter_context(open_database(queried))
+            n_queries = max(len(other), 1)
+            results = db.search_all(other, k, ranking=searched.name, options=wishes, report=report)
         else:
             given = [SequenceRecord(f"query_{n}", s) for n, s in enumerate(seq or (), start=1)]
             files = [stack.enter_context(open_input(i, id_col=id_col, seq_col=seq_col)) for i in inputs or ()]
             sources: Sequence[Input] = files or [RecordList(given, "--seq")]
             results = db.search_inputs(sources, searched, wishes, policy=policy, report=report)
         if explain:
-            for line in db.explain(searched, wishes, len(seq or record or ()) or QUERIES_AT_ONCE):
+            for line in db.explain(searched, wishes, n_queries):
                 note(line)
         if rerank and not quiet:
             _note_unknown(db, searched, wishes)
         rows = hit_rows(tally.watch(results), columns, metadata, as_types=kind.name in {"jsonl", "parquet"})
         write_hits(rows, header(columns), kind.name, output, types=column_types(columns, metadata))
     tally.print(quiet=quiet)
+
+
+def _queried_database(inputs: Sequence[str]) -> Path | None:
+    """Return the database whose records are the queries, if the input is one."""
+    from plmsearch.store.directory import is_database
+
+    def is_one(place: str) -> bool:
+        try:
+            return is_database(Path(place))
+        except OSError:  # what cannot be read is told when it is read
+            return False
+
+    databases = [one for one in inputs if is_one(one)]
+    if databases and len(inputs) > 1:
+        raise typer.BadParameter(f"{databases[0]} is a database: give it alone, without other inputs")
+    return Path(databases[0]) if databases else None
 
 
 def _check_usage(

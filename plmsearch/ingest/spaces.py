@@ -15,6 +15,7 @@ from plmsearch.embedding.registry import model_card
 from plmsearch.embedding.spec import EmbeddingSpec, LongPolicy, SpaceRequest, parse_layers
 from plmsearch.embedding.weights import weights_at_hand
 from plmsearch.errors import (
+    DatabaseSpacesMismatch,
     EmbeddingError,
     EmbeddingSpecMismatch,
     ExternalSpaceError,
@@ -30,6 +31,7 @@ __all__ = [
     "choose_new_spaces",
     "default_model",
     "load_specs",
+    "same_space",
     "searchable_space",
     "spaces_for",
 ]
@@ -176,7 +178,6 @@ def searchable_space(
             raise ParameterError("layers", request.layers, "one layer: a search looks at one space")
     if not found[0].is_complete:
         spec = found[0].spec
-        long = " --long truncate" if spec.long == "truncate" else ""
         if spec.is_external:
             raise EmbeddingError(
                 f"space {spec.name} is not complete: its import was interrupted, or vectors were damaged",
@@ -184,10 +185,48 @@ def searchable_space(
             )
         raise EmbeddingError(
             f"space {spec.name} is not complete: its making was interrupted",
-            hint=f"continue it with: plmsearch embed {database} --model {spec.model_id} "
-            f"--layers {spec.layer} --pool {spec.pooling}{long}",
+            hint=f"continue it with: {_embed_command(spec, database)}",
         )
     return found[0]
+
+
+def same_space(space: StoredSpace, database: Path, spaces: Sequence[StoredSpace], other: Path) -> StoredSpace:
+    """Return the space of another database whose vectors can be compared with those of a space.
+
+    Parameters
+    ----------
+    space : StoredSpace
+        Of `database`.
+    database : Path
+    spaces : sequence of StoredSpace
+        Of `other`.
+    other : Path
+
+    Raises
+    ------
+    DatabaseSpacesMismatch
+        Naming the specs of both, and the command that adds the space.
+    EmbeddingError
+        If that space is not complete, or the other database is empty.
+    """
+    _refuse_none(spaces, other)
+    found = [s for s in spaces if s.spec.space_hash == space.spec.space_hash]
+    if found:
+        return searchable_space(found, None, SpaceRequest(), other)
+    spec = space.spec
+    hint = f"add the space with: {_embed_command(spec, other)}"
+    if spec.is_external:
+        hint = f"add the space with: plmsearch import {other} FILE"
+    elif any(s.spec.name == spec.name for s in spaces):
+        hint = f"index the records of {other} into a new database, with the weights of {database}"
+    held = "; ".join(s.spec.describe() for s in spaces)
+    raise DatabaseSpacesMismatch(str(database), str(other), spec.describe(), held, hint=hint)
+
+
+def _embed_command(spec: EmbeddingSpec, database: Path) -> str:
+    long = " --long truncate" if spec.long == "truncate" else ""
+    which = f"--model {spec.model_id} --layers {spec.layer} --pool {spec.pooling}"
+    return f"plmsearch embed {database} {which}{long}"
 
 
 def default_model(spaces: Sequence[StoredSpace], database: Path) -> str:

@@ -25,6 +25,7 @@ from plmsearch.store.column_indexes import (
     indexed_columns,
 )
 from plmsearch.store.conditions import sql_condition
+from plmsearch.store.connection import sqlite_module
 from plmsearch.store.rows import (
     Counters,
     DerivedFile,
@@ -248,10 +249,10 @@ class CatalogReader:
         wanted = func.json_each(json.dumps(sorted(sequence_ids))).table_valued("value").c.value
         query = _select_records().where(t.records.c.sequence_id.in_(select(wanted)))
         if condition is None:
-            rows: Iterable[Sequence[Any]] = self._all(query)
+            rows: Iterable[Sequence[Any]] = self._plain(query)
         else:
             # Asked of each record, not in WHERE: SQLite would read all that an index of a column gives.
-            found = self._all(query.add_columns(sql_condition(condition)))
+            found = self._plain(query.add_columns(sql_condition(condition)))
             rows = (row[:-1] for row in found if row[-1])
         by_sequence: dict[int, list[StoredRecord]] = {}
         for record in _stored_records(rows):
@@ -261,6 +262,14 @@ class CatalogReader:
                 same.sort(key=lambda record: record.key)
         return by_sequence
 
+    def last_records(self, sequence_ids: Iterable[int], before: int) -> dict[int, int]:
+        """Return the largest key below `before` of the live records of each sequence."""
+        c = t.records.c
+        query = select(c.sequence_id, func.max(c.key)).where(c.deleted.is_(None), c.key < before)
+        return {
+            row[0]: row[1] for row in self._in(query.group_by(c.sequence_id), c.sequence_id, sequence_ids)
+        }
+
     def dead_sequences(self) -> list[int]:
         """Return the ids of sequences that only deleted records point to."""
         r, live = t.records.c, t.records.alias("live").c
@@ -268,12 +277,17 @@ class CatalogReader:
         query = select(r.sequence_id).where(r.deleted.is_not(None), ~has_live.exists()).distinct()
         return [row[0] for row in self._all(query)]
 
-    def all_records(self, condition: Condition | None = None) -> Iterator[StoredRecord]:
+    def all_records(
+        self, condition: Condition | None = None, n_at_once: int = 1000
+    ) -> Iterator[StoredRecord]:
         """Yield every live record that meets a condition in order of insertion, page by page."""
         last = 0
         while True:
             query = (
-                _select_records(condition).where(t.records.c.key > last).order_by(t.records.c.key).limit(1000)
+                _select_records(condition)
+                .where(t.records.c.key > last)
+                .order_by(t.records.c.key)
+                .limit(n_at_once)
             )
             page = list(_stored_records(self._all(query)))
             if not page:
@@ -391,6 +405,15 @@ class CatalogReader:
         with self.begin() as connection:
             return connection.execute(query).all()
 
+    def _plain(self, query: AnySelect) -> list[tuple[Any, ...]]:
+        """Return rows as the driver gives them, without SQLAlchemy's class around each."""
+        with self.begin() as connection:
+            cursor = connection.execute(query).cursor
+            try:
+                return [] if cursor is None else list(cursor.fetchall())
+            except sqlite_module().Error as exc:  # SQLAlchemy does not see it
+                raise StorageError("catalog.sqlite", str(exc)) from exc
+
     def _in(self, query: AnySelect, column: ColumnElement[Any], values: Iterable[Any]) -> list[AnyRow]:
         """Run a query once per slice of a long IN list, in one transaction."""
         rows: list[AnyRow] = []
@@ -415,14 +438,13 @@ def _select_records(condition: Condition | None = None) -> AnySelect:
 
 
 def _stored_records(rows: Iterable[Sequence[Any]]) -> Iterator[StoredRecord]:
-    """Yield the records of `_select_records`; residues that many share are checked once."""
-    checked: dict[int, tuple[str, str]] = {}
+    """Yield the records of `_select_records`; residues are checked once for neighbours that share them."""
+    last, whole, hash_hex = -1, "", ""
     for key, record_id, sequence_id, description, metadata, residues, hash_bytes in rows:
-        sequence = checked.get(sequence_id)
-        if sequence is None:
-            sequence = (_whole(sequence_id, residues, hash_bytes), hash_bytes.hex())
-            checked[sequence_id] = sequence
-        yield StoredRecord(key, record_id, sequence_id, description, StoredMetadata(metadata), *sequence)
+        if sequence_id != last:
+            last, whole, hash_hex = sequence_id, _whole(sequence_id, residues, hash_bytes), hash_bytes.hex()
+        metadata_read = StoredMetadata(metadata)
+        yield StoredRecord(key, record_id, sequence_id, description, metadata_read, whole, hash_hex)
 
 
 def _whole(sequence_id: int, residues: str, hash_bytes: bytes) -> str:

@@ -1,0 +1,55 @@
+"""Neighbours that were found and will be asked for again."""
+
+from __future__ import annotations
+
+from plmsearch.types import Float1D, Int1D
+
+__all__ = ["Remembered"]
+
+#: What Python needs for a pair of arrays, besides their content.
+_BYTES_EACH = 400
+
+
+class Remembered:
+    """The neighbours of sequences that more records will ask for, as many as fit.
+
+    What does not fit is not kept, and has to be searched for again.
+
+    Parameters
+    ----------
+    most_bytes : int
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._n_bytes = 0
+        self._found: dict[int, tuple[Float1D, Int1D]] = {}
+
+    def __contains__(self, sequence_id: int) -> bool:
+        return sequence_id in self._found
+
+    def __getitem__(self, sequence_id: int) -> tuple[Float1D, Int1D]:
+        return self._found[sequence_id]
+
+    def keep(self, sequence_id: int, found: tuple[Float1D, Int1D]) -> None:
+        """Keep scores and ids, if there is room."""
+        if sequence_id in self._found or self._n_bytes + _size(found) > self._most_bytes:
+            return
+        # Copies: a row of an array keeps all the other rows too.
+        self._found[sequence_id] = found[0].copy(), found[1].copy()
+        self._n_bytes += _size(found)
+
+    def drop(self, sequence_id: int) -> None:
+        """Forget a sequence that nobody will ask for any more."""
+        found = self._found.pop(sequence_id, None)
+        if found is not None:
+            self._n_bytes -= _size(found)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._found.clear()
+        self._n_bytes = 0
+
+
+def _size(found: tuple[Float1D, Int1D]) -> int:
+    return found[0].nbytes + found[1].nbytes + _BYTES_EACH
