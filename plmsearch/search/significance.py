@@ -39,7 +39,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from plmsearch.types import Bool1D, Float2D, Int1D
+from plmsearch.types import Bool1D, Float1D, Float2D, Int1D
 
 __all__ = [
     "MAX_SAMPLE",
@@ -336,20 +336,26 @@ def _query_nulls(
         usable=np.zeros(n, dtype=np.bool_),
     )
     for start in range(0, n, _AT_ONCE):
-        block = 1.0 - (queries[start : start + _AT_ONCE] @ vectors.T).astype(np.float64)
+        block = 1 - queries[start : start + _AT_ONCE] @ vectors.T
         for row, distances in enumerate(block, start):
             unrelated = _unrelated(distances, row, related, k)
             nulls.n_unrelated[row] = len(unrelated)
             if len(unrelated) < MIN_UNRELATED or unrelated[k - 1] < _ROUNDING:
                 continue
             nulls.usable[row] = True
-            logs = np.log(np.maximum(unrelated, _ROUNDING))
-            nulls.sums[row] = (logs[k - 1] - logs[: k - 1]).sum()
-            nulls.knots[row], nulls.ranks[row] = _knots(logs, k)
+            nearest = _logs(unrelated[:k])
+            nulls.sums[row] = (nearest[-1] - nearest[:-1]).sum()
+            nulls.knots[row], nulls.ranks[row] = _knots(unrelated, k)
     return nulls
 
 
-def _unrelated(distances: Float64, query: int, related: Relation | None, k: int) -> Float64:
+def _logs(distances: Float1D) -> Float64:
+    """Return logarithms; distances within rounding of 0 count as the rounding."""
+    logs: Float64 = np.log(np.maximum(distances, _ROUNDING), dtype=np.float64)
+    return logs
+
+
+def _unrelated(distances: Float1D, query: int, related: Relation | None, k: int) -> Float1D:
     """Return the distances without those of relatives, ascending.
 
     Only the nearest are asked whether they are relatives, until k are not and relatives have become rare:
@@ -357,7 +363,7 @@ def _unrelated(distances: Float64, query: int, related: Relation | None, k: int)
     """
     if related is None:
         return np.sort(distances)
-    order = np.argsort(distances, kind="stable")
+    order = np.argsort(distances)
     kept: list[Int1D] = []
     at, found, step, rare = 0, 0, 2 * k, False
     while at < len(order) and (found < k or not rare):
@@ -367,17 +373,16 @@ def _unrelated(distances: Float64, query: int, related: Relation | None, k: int)
         found += len(strangers)
         rare = len(strangers) >= 0.9 * len(candidates)
         at, step = at + step, 2 * step
-    unrelated: Float64 = distances[np.concatenate([*kept, order[at:]])]
+    unrelated: Float1D = distances[np.concatenate([*kept, order[at:]])]
     return unrelated
 
 
-def _knots(logs: Float64, k: int) -> tuple[Float64, Float64]:
-    """Thin the sorted distances out to ranks that are evenly spaced in the logarithm; the last is (2, 1)."""
-    n = len(logs)
+def _knots(distances: Float1D, k: int) -> tuple[Float64, Float64]:
+    """Thin sorted distances out to ranks that are evenly spaced in the logarithm; the last knot is (2, 1)."""
+    n = len(distances)
     ranks = np.round(np.geomspace(k, n, _N_KNOTS)).astype(np.int64)
-    xs = np.append(logs[ranks - 1], max(np.log(2.0), logs[-1]))
-    ys = np.append(np.log(ranks / (n + 1)), 0.0)
-    return xs, ys
+    logs = _logs(distances[ranks - 1])
+    return np.append(logs, max(np.log(2.0), logs[-1])), np.append(np.log(ranks / (n + 1)), 0.0)
 
 
 def _gamma_prior(sums: Float64) -> tuple[float, float]:
