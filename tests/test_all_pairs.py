@@ -184,7 +184,7 @@ def test_each_distinct_sequence_is_searched_once_and_no_model_is_loaded(one, mon
 def test_hits_are_those_of_asking_for_each_record_by_its_id(one):
     options = SearchOptions(k=4, rerank="align", n_candidates=20)
     ids = [r.record_id for r in live(one)][:20]
-    by_id = list(one.search_stored(ids, one.space(), options))
+    by_id = list(one.search_stored(ids, one.ranking(), options))
     assert list(one.search_all(one, k=4, options=options))[:20] == by_id
 
 
