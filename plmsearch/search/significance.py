@@ -33,8 +33,8 @@ members in the sample (a rare V gene) is not seen by the null, and p is too smal
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -68,8 +68,10 @@ MIN_UNRELATED = 100
 MAX_SAMPLE = 5000
 
 _MAX_FITTED = 500  # members that are taken as queries to learn how m varies; their mean is then known to 3%
-_AT_ONCE = 50
+_AT_ONCE = 50  # members; whether there are relatives only is looked at after so many
+_COMPARED_AT_ONCE = 256  # queries: their scores with a sample of 5,000 are 5 MB
 _ROUNDING = 1e-6  # of a cosine in float32: nearer than this is identical
+_NOBODY: Int1D = np.empty(0, dtype=np.int64)
 _N_KNOTS = 48  # of the empirical part; neighbouring ones differ by 14% in p for a sample of 5,000
 
 
@@ -164,7 +166,9 @@ class QueryNulls:
         with np.errstate(divide="ignore"):
             logs = np.log(np.where(distances < _ROUNDING, 0.0, distances))
         out = np.full(logs.shape, np.nan)
-        for row in np.flatnonzero(self.usable):
+        out[self.usable] = self.ranks[self.usable, :1]
+        farther = self.usable & (logs > self.knots[:, :1]).any(axis=1)
+        for row in np.flatnonzero(farther):
             out[row] = np.interp(logs[row], self.knots[row], self.ranks[row])
         below = np.maximum(self.knots[:, :1] - logs, 0.0)
         tail = np.log1p(below / (self.facts.rate + self.sums)[:, None])
@@ -185,7 +189,13 @@ class NullDistribution:
     facts: NullFacts
     ids: Int1D
 
-    def of(self, queries: Float2D, vectors: Float2D, related: Relation | None) -> QueryNulls:
+    def of(
+        self,
+        queries: Float2D,
+        vectors: Float2D,
+        related: Relation | None,
+        lowest: Float1D | None = None,
+    ) -> QueryNulls:
         """Return the null of each query.
 
         Parameters
@@ -196,22 +206,17 @@ class NullDistribution:
             Those of the sample, in the order of `ids`.
         related : Relation or None
             None: nothing is known, so that relatives in the sample make p larger.
+        lowest : ndarray, dtype=float32, shape=(n,), optional
+            Of the scores that each query is asked about. A query needs its whole sample sorted only where
+            that is lower than the score of its k-th nearest unrelated sequence; p-values of scores that are
+            lower than `lowest` are then wrong.
 
         Returns
         -------
         QueryNulls
-            Costs n N d multiplications, and n sorts of N numbers.
+            Costs n N d multiplications, and up to n sorts of N numbers.
         """
-        return _query_nulls(queries, vectors, related, self.facts)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return numbers, strings and lists that `from_json` takes."""
-        return {"facts": asdict(self.facts), "ids": self.ids.tolist()}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> NullDistribution:
-        """Return what `to_json` was called on."""
-        return cls(NullFacts(**data["facts"]), np.array(data["ids"], dtype=np.int64))
+        return _query_nulls(queries, vectors, related, self.facts, lowest)
 
 
 def draw_sample(ids: Int1D, seed: int, size: int = MAX_SAMPLE) -> Int1D:
@@ -271,7 +276,8 @@ def fit_null(
     parts = []
     for start in range(0, len(rows), _AT_ONCE):
         part = rows[start : start + _AT_ONCE]
-        nulls = _query_nulls(vectors[part], vectors, _as_members(part, related), facts)
+        as_members, nothing = _as_members(part, related), np.ones(len(part), dtype=np.float32)
+        nulls = _query_nulls(vectors[part], vectors, as_members, facts, lowest=nothing)
         if not start and np.median(nulls.n_unrelated) < MIN_UNRELATED:
             few = int(np.median(nulls.n_unrelated))
             reason = f"half of the sequences have {few} unrelated ones or fewer, {MIN_UNRELATED} are needed"
@@ -323,58 +329,86 @@ def _as_members(rows: Int1D, related: Relation | None) -> Relation:
 
 
 def _query_nulls(
-    queries: Float2D, vectors: Float2D, related: Relation | None, facts: NullFacts
+    queries: Float2D,
+    vectors: Float2D,
+    related: Relation | None,
+    facts: NullFacts,
+    lowest: Float1D | None = None,
 ) -> QueryNulls:
-    """Compare queries with the sample, some at a time."""
-    n, k = len(queries), facts.n_nearest
+    """Compare queries with the sample, some at a time; takes what `NullDistribution.of` does."""
+    n = len(queries)
     nulls = QueryNulls(
         facts,
         knots=np.zeros((n, _N_KNOTS + 1)),
         ranks=np.zeros((n, _N_KNOTS + 1)),
         sums=np.ones(n),
-        n_unrelated=np.zeros(n, dtype=np.int64),
+        n_unrelated=np.full(n, len(vectors), dtype=np.int64),
         usable=np.zeros(n, dtype=np.bool_),
     )
-    for start in range(0, n, _AT_ONCE):
-        block = 1 - queries[start : start + _AT_ONCE] @ vectors.T
-        for row, distances in enumerate(block, start):
-            unrelated = _unrelated(distances, row, related, k)
-            nulls.n_unrelated[row] = len(unrelated)
-            if len(unrelated) < MIN_UNRELATED or unrelated[k - 1] < _ROUNDING:
-                continue
-            nulls.usable[row] = True
-            nearest = _logs(unrelated[:k])
-            nulls.sums[row] = (nearest[-1] - nearest[:-1]).sum()
-            nulls.knots[row], nulls.ranks[row] = _knots(unrelated, k)
+    if len(vectors) < MIN_UNRELATED:
+        return nulls
+    for start in range(0, n, _COMPARED_AT_ONCE):
+        rows = slice(start, start + _COMPARED_AT_ONCE)
+        _fill(nulls, rows, queries[rows] @ vectors.T, related, None if lowest is None else lowest[rows])
     return nulls
 
 
-def _logs(distances: Float1D) -> Float64:
+def _fill(
+    nulls: QueryNulls, rows: slice, scores: Float2D, related: Relation | None, lowest: Float1D | None
+) -> None:
+    """Enter some queries, by their scores with the sample."""
+    k = nulls.facts.n_nearest
+    relatives: list[Int1D] = [_NOBODY] * len(scores)
+    if related is None:
+        nearest = np.sort(1 - np.partition(scores, scores.shape[1] - k, axis=1)[:, -k:], axis=1)
+    else:
+        nearest = np.empty((len(scores), k), dtype=np.float32)
+        for row in range(len(scores)):
+            strangers, relatives[row] = _told_apart(1 - scores[row], rows.start + row, related, k)
+            nearest[row] = np.append(strangers[:k], np.zeros(k, dtype=np.float32))[:k]
+            nulls.n_unrelated[rows.start + row] -= len(relatives[row])
+    logs = _logs(nearest)
+    nulls.sums[rows] = (logs[:, -1:] - logs[:, :-1]).sum(axis=1)
+    nulls.knots[rows] = logs[:, -1:]
+    nulls.ranks[rows] = np.log(k / (nulls.n_unrelated[rows] + 1))[:, None]
+    usable = (nulls.n_unrelated[rows] >= MIN_UNRELATED) & (nearest[:, -1] >= _ROUNDING)
+    nulls.usable[rows] = usable
+    wanted = usable if lowest is None else usable & (1 - lowest > nearest[:, -1])
+    for row in np.flatnonzero(wanted).tolist():
+        unrelated = np.sort(np.delete(1 - scores[row], relatives[row]))
+        nulls.knots[rows.start + row], nulls.ranks[rows.start + row] = _knots(unrelated, k)
+
+
+def _logs(distances: Float1D | Float2D) -> Float64:
     """Return logarithms; distances within rounding of 0 count as the rounding."""
     logs: Float64 = np.log(np.maximum(distances, _ROUNDING), dtype=np.float64)
     return logs
 
 
-def _unrelated(distances: Float1D, query: int, related: Relation | None, k: int) -> Float1D:
-    """Return the distances without those of relatives, ascending.
+def _told_apart(distances: Float1D, query: int, related: Relation, k: int) -> tuple[Float1D, Int1D]:
+    """Return the distances of the nearest strangers, ascending, and the rows of all relatives found.
 
     Only the nearest are asked whether they are relatives, until k are not and relatives have become rare:
     the farther ones would hardly change p, and the question may cost an alignment.
     """
-    if related is None:
-        return np.sort(distances)
-    order = np.argsort(distances)
-    kept: list[Int1D] = []
-    at, found, step, rare = 0, 0, 2 * k, False
-    while at < len(order) and (found < k or not rare):
+    step = 2 * k
+    order = np.argpartition(distances, step - 1)[:step]
+    order = order[np.argsort(distances[order], kind="stable")]
+    strangers: list[Int1D] = []
+    relatives: list[Int1D] = []
+    at, found, rare = 0, 0, False
+    while at < len(distances) and (found < k or not rare):
+        if at == len(order):
+            rest = np.setdiff1d(np.arange(len(distances)), order, assume_unique=True)
+            order = np.concatenate([order, rest[np.argsort(distances[rest], kind="stable")]])
         candidates = order[at : at + step]
-        strangers = candidates[~related(query, candidates)]
-        kept.append(strangers)
-        found += len(strangers)
-        rare = len(strangers) >= 0.9 * len(candidates)
+        is_relative = related(query, candidates)
+        relatives.append(candidates[is_relative])
+        strangers.append(candidates[~is_relative])
+        found += len(strangers[-1])
+        rare = len(strangers[-1]) >= 0.9 * len(candidates)
         at, step = at + step, 2 * step
-    unrelated: Float1D = distances[np.concatenate([*kept, order[at:]])]
-    return unrelated
+    return distances[np.concatenate(strangers)], np.concatenate(relatives)
 
 
 def _knots(distances: Float1D, k: int) -> tuple[Float64, Float64]:
