@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from support import VH, VL, write_fasta
 
 from plmsearch.errors import AlignmentError
-from plmsearch.search.alignment import Alignment, QueryAligner, aligned_rows
+from plmsearch.search.alignment import FITS_8_BITS, Alignment, QueryAligner, aligned_rows
 from plmsearch.search.karlin_altschul import bit_score, evalue
 from plmsearch.sequences import RESIDUES, STANDARD_RESIDUES
 
@@ -304,3 +304,16 @@ def test_a_query_without_residues_is_refused():
 def test_sequences_too_long_to_trace_back_are_refused_before_memory_is_taken():
     with pytest.raises(AlignmentError, match="50,000 residues against 50,000"):
         align("A" * 50_000, "A" * 50_000)
+
+
+def test_scores_that_fit_eight_bits_are_the_same_and_others_are_large():
+    rng = random.Random(8)
+    seen = {True: 0, False: 0}
+    for n in range(300):
+        query = "".join(rng.choices(STANDARD_RESIDUES, k=rng.randint(1, 120)))
+        target = "".join(r if rng.random() < (n % 10) / 9 else rng.choice(STANDARD_RESIDUES) for r in query)
+        aligner = QueryAligner("q", query)
+        quick, raw = aligner.score_up_to(target), aligner.raw_score(target)
+        assert raw >= FITS_8_BITS if quick is None else quick == raw
+        seen[quick is None] += 1
+    assert min(seen.values()) > 30

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plmsearch.search import significance
 from plmsearch.search.relatives import Cdr3Relation, HomologyRelation
 from plmsearch.search.significance import (
     MIN_UNRELATED,
@@ -189,6 +190,23 @@ def test_a_database_of_one_family_has_no_null(rng):
     none = fit_null(vectors, np.arange(400), lambda query, rows: np.ones(len(rows), dtype=bool))
     assert isinstance(none, NoNull)
     assert none.reason == "half of the sequences have 0 unrelated ones or fewer, 100 are needed"
+
+
+def test_fewer_members_are_asked_where_they_have_very_many_relatives(rng, monkeypatch):
+    vectors = sphere(rng, 900, 6)
+    facts = []
+    for limit in (10**9, 20_000):
+        monkeypatch.setattr(significance, "_MANY_RELATIVES", limit)
+        asked = set()
+
+        def related(query, rows, asked=asked):
+            asked.add(query)
+            return (rows < 400) if query < 400 else rows == query
+
+        facts.append(fitted(vectors, related).facts)
+        assert len(asked) == facts[-1].n_fitted
+    assert [one.n_fitted for one in facts] == [500, 150]
+    assert facts[1].exponent == pytest.approx(facts[0].exponent, rel=0.1)
 
 
 def test_identical_vectors_have_no_null():

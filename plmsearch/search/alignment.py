@@ -26,13 +26,16 @@ from typing import Any
 from plmsearch.errors import AlignmentError
 from plmsearch.search.karlin_altschul import bit_score, evalue
 
-__all__ = ["NO_RESIDUES", "Alignment", "QueryAligner", "aligned_rows"]
+__all__ = ["FITS_8_BITS", "NO_RESIDUES", "Alignment", "QueryAligner", "aligned_rows"]
 
 #: Why a vector, or a record that was imported without a sequence, cannot be aligned.
 NO_RESIDUES = "it is a vector without residues"
 
 GAP_OPEN = 12  # for the first residue of a gap
 GAP_EXTEND = 1  # for each further one
+
+#: A raw score below this fits 8 bits: BLOSUM62 gives no pair of residues more than 11.
+FITS_8_BITS = 127 - 11
 
 # Indices into parasail's tables are safe up to here, and its tables are below 9 GB.
 _MAX_CELLS = 1 << 31
@@ -126,6 +129,15 @@ class QueryAligner:
         """
         align = self._parasail.sw_striped_profile_sat
         return int(align(self._profile("sat"), target.translate(_AS_SCORED), GAP_OPEN, GAP_EXTEND).score)
+
+    def score_up_to(self, target: str) -> int | None:
+        """Return what `raw_score` does, in half to a third of the time; None if it does not fit 8 bits.
+
+        It is then at least `FITS_8_BITS`.
+        """
+        align = self._parasail.sw_striped_profile_8
+        found = align(self._profile("8"), target.translate(_AS_SCORED), GAP_OPEN, GAP_EXTEND)
+        return None if found.saturated else int(found.score)
 
     def align(self, target: str, n_searched: int) -> Alignment | None:
         """Return the best local alignment; None if no two residues score above 0.

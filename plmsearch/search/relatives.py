@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from plmsearch.search.alignment import QueryAligner
+from plmsearch.search.alignment import FITS_8_BITS, QueryAligner
 from plmsearch.search.karlin_altschul import evalue
 from plmsearch.types import Bool1D, Int1D
 
@@ -80,6 +80,11 @@ class HomologyRelation:
         for at, row in enumerate(rows.tolist()):
             target = self._sample[row]
             if target:
-                raw = aligner.raw_score(target)
-                related[at] = evalue(raw, len(residues), len(target), self._n_residues) <= MAX_EVALUE
+                raw = aligner.score_up_to(target)
+                if raw is None and not self._is_relative(residues, target, FITS_8_BITS):
+                    raw = aligner.raw_score(target)  # so long that a score of 116 is no proof
+                related[at] = raw is None or self._is_relative(residues, target, raw)
         return related
+
+    def _is_relative(self, query: str, target: str, raw: int) -> bool:
+        return evalue(raw, len(query), len(target), self._n_residues) <= MAX_EVALUE

@@ -35,6 +35,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -68,7 +69,10 @@ MIN_UNRELATED = 100
 MAX_SAMPLE = 5000
 
 _MAX_FITTED = 500  # members that are taken as queries to learn how m varies; their mean is then known to 3%
-_AT_ONCE = 50  # members; whether there are relatives only is looked at after so many
+_AT_ONCE = 50  # members; whether half of them have relatives only is looked at after so many,
+_FIRST = 10  # and whether all have after these: each relative may have cost an alignment
+_LEAST_FITTED = 100  # members, where they have so many relatives that more would take minutes:
+_MANY_RELATIVES = 100_000
 _COMPARED_AT_ONCE = 256  # queries: their scores with a sample of 5,000 are 5 MB
 _ROUNDING = 1e-6  # of a cosine in float32: nearer than this is identical
 _NOBODY: Int1D = np.empty(0, dtype=np.int64)
@@ -273,19 +277,21 @@ def fit_null(
         return NoNull(f"{n_sample} distinct sequences, fewer than {MIN_UNRELATED + 1}", n_sample)
     rows = np.random.default_rng(seed).permutation(n_sample)[:_MAX_FITTED]
     facts = NullFacts(1.0, 0.0, N_NEAREST, 0, n_sample, 0.0)
-    parts = []
-    for start in range(0, len(rows), _AT_ONCE):
-        part = rows[start : start + _AT_ONCE]
+    parts: list[QueryNulls] = []
+    for start, end in pairwise([0, _FIRST, *range(_AT_ONCE, len(rows), _AT_ONCE), len(rows)]):
+        part = rows[start:end]
         as_members, nothing = _as_members(part, related), np.ones(len(part), dtype=np.float32)
-        nulls = _query_nulls(vectors[part], vectors, as_members, facts, lowest=nothing)
-        if not start and np.median(nulls.n_unrelated) < MIN_UNRELATED:
-            few = int(np.median(nulls.n_unrelated))
+        parts.append(_query_nulls(vectors[part], vectors, as_members, facts, lowest=nothing))
+        n_unrelated = np.concatenate([n.n_unrelated for n in parts])
+        few = int(np.median(n_unrelated))
+        if few < MIN_UNRELATED and (end == _AT_ONCE or (end == _FIRST and n_unrelated.max() < MIN_UNRELATED)):
             reason = f"half of the sequences have {few} unrelated ones or fewer, {MIN_UNRELATED} are needed"
             return NoNull(reason, n_sample)
-        parts.append(nulls)
+        if end >= _LEAST_FITTED and (n_sample - n_unrelated).sum() > _MANY_RELATIVES:
+            break
     usable = np.concatenate([n.usable for n in parts])
     sums = np.concatenate([n.sums for n in parts])[usable]
-    if 2 * len(sums) < len(rows) or np.median(sums) < _ROUNDING:
+    if 2 * len(sums) < len(usable) or np.median(sums) < _ROUNDING:
         return NoNull("the distances of unrelated sequences do not vary", n_sample)
     shape, rate = _gamma_prior(sums)
     median = float(np.exp(np.median(np.concatenate([n.knots[:, 0] for n in parts])[usable])))
