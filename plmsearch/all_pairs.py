@@ -101,6 +101,7 @@ class AllPairsSearcher(Searcher):
         theirs = [same_space(p.space, self.path, other.spaces(), other.path) for p in chosen.parts]
         n_queries = other.repository.n_sequences()
         self._plan(chosen, wishes, n_queries)
+        self.judge(chosen).refuse_unknown(wishes)
         tally = report if report is not None else AddReport()
         n_at_once = queries_at_once(wishes.n_wanted, chosen.n_vectors)
         pages = stored_queries(
@@ -131,8 +132,11 @@ class AllPairsSearcher(Searcher):
                 generation = self._generation
             distinct = dict.fromkeys(r.sequence_id for r in page)
             new = [i for i in distinct if i not in remembered]
-            vectors = self._vectors(other, theirs, new, ranking)
-            found, condition = self.neighbours_of(vectors, ranking, options, n_queries)
+            loci = dict(zip(new, loci_of(other.repository, new), strict=True)) if ranking.needs_locus else {}
+            vectors = self._vectors(other, theirs, new, ranking, [loci[i] for i in new] if loci else None)
+            first = {r.sequence_id: r for r in reversed(page)}
+            asked = [_as_query(first[i], loci.get(i)) for i in new]
+            found, condition = self.neighbours_of(asked, vectors, ranking, options, n_queries)
             known = dict(zip(new, found, strict=True))
             near = [known.get(i) or remembered[i] for i in (r.sequence_id for r in page)]
             last = other.repository.last_records(distinct, first_new)
@@ -141,15 +145,23 @@ class AllPairsSearcher(Searcher):
                     remembered.drop(sequence_id)
                 elif sequence_id in known:
                     remembered.keep(sequence_id, known[sequence_id])
-            queries = [Query(r.record_id, r.sequence_hash, r.residues) for r in page]
+            queries = [_as_query(r) for r in page]
             yield from zip(queries, self.hits_of(queries, near, condition, ranking, options), strict=True)
 
     def _vectors(
-        self, other: Reader, theirs: Sequence[StoredSpace], sequence_ids: list[int], ranking: StoredRanking
+        self,
+        other: Reader,
+        theirs: Sequence[StoredSpace],
+        sequence_ids: list[int],
+        ranking: StoredRanking,
+        loci: Sequence[str] | None,
     ) -> Float2D:
         """Return the vectors of stored sequences as the ranking compares them."""
         raw = np.concatenate([other.sequence_vectors(space, sequence_ids) for space in theirs], axis=1)
         if ranking.is_raw or not sequence_ids:
             return raw
-        loci = loci_of(other.repository, sequence_ids) if ranking.needs_locus else None
         return compared_vectors(ranking, raw, loci)
+
+
+def _as_query(record: StoredRecord, locus: str | None = None) -> Query:
+    return Query(record.record_id, record.sequence_hash, record.residues, locus)

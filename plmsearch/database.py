@@ -30,6 +30,7 @@ from plmsearch.ingest.spaces import (
     load_specs,
 )
 from plmsearch.metadata import widen
+from plmsearch.nulls import refresh_nulls
 from plmsearch.reader import Record
 from plmsearch.sequences import SequenceRecord
 from plmsearch.store.directory import Layout, storage_errors
@@ -303,7 +304,7 @@ class Database(AllPairsSearcher):
             If the condition cannot be read, or does not fit the columns.
         """
         asked = list(dict.fromkeys(record_ids))
-        with self.writing(Progress()) as repository:
+        with self.writing(Progress(), adds=False) as repository:
             matching = [] if where is None else self._matching(repository, where)
             found = repository.records_by_id(asked)
             missing = [r for r in asked if r not in found]
@@ -332,7 +333,7 @@ class Database(AllPairsSearcher):
             If there is no such column, naming the nearest, or it cannot be indexed.
         """
         wanted, unwanted = list(names), list(drop)
-        with self.writing(Progress()) as repository:
+        with self.writing(Progress(), adds=False) as repository:
             kinds = repository.metadata_columns()
             for name in [*wanted, *unwanted]:
                 if name not in kinds:
@@ -389,8 +390,11 @@ class Database(AllPairsSearcher):
         require_space(self.path, sum(bytes_of_vectors(n, dim) for n, dim in missing), task)
 
     @contextmanager
-    def writing(self, progress: Progress) -> Iterator[Repository]:
-        """Hold the writer's lock; what was read before may be outdated afterwards."""
+    def writing(self, progress: Progress, *, adds: bool = True) -> Iterator[Repository]:
+        """Hold the writer's lock; what was read before may be outdated afterwards.
+
+        Afterwards derived files are made that are missing and, where vectors were added, null distributions.
+        """
 
         def waiting() -> None:
             progress.say(f"waiting for another process that writes to {self.path}")
@@ -401,6 +405,8 @@ class Database(AllPairsSearcher):
             yield repository
             if repository.lacks_derived_files():
                 refresh_files(repository, Layout(self.path))
+            if adds:
+                refresh_nulls(repository, Layout(self.path))
 
     def _groups(self, spaces: Sequence[StoredSpace]) -> list[SpaceGroup]:
         return group_spaces(spaces, self._embedder, self.model_options.batch_tokens)

@@ -41,6 +41,7 @@ __all__ = [
     "chain_locus",
     "is_antibody",
     "is_t_cell_receptor",
+    "locus_and_cdr3",
 ]
 
 Receptor: TypeAlias = Literal["IG", "TR"]
@@ -208,8 +209,25 @@ def chain_locus(residues: str, numberer: Numberer | None = None) -> str:
     >>> chain_locus("MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQAPILSRVGDGTQDNLSGAEKAVQ")
     ''
     """
-    loci = {domain.locus for domain in (numberer or _default_numberer()).domains(residues)}
-    return loci.pop() if len(loci) == 1 else ""
+    return _locus_and_cdr3((numberer or _default_numberer()).domains(residues))[0]
+
+
+@functools.lru_cache(maxsize=4096)
+def locus_and_cdr3(residues: str) -> tuple[str, str]:
+    """Return the locus of a chain, as `chain_locus` does, and the CDR3 of its first variable domain.
+
+    Returns
+    -------
+    locus, cdr3 : str
+        Both empty where there is no such domain, or domains of different loci.
+    """
+    return _locus_and_cdr3(_default_numberer().domains(residues))
+
+
+def _locus_and_cdr3(domains: Sequence[Domain]) -> tuple[str, str]:
+    if len({domain.locus for domain in domains}) != 1:
+        return "", ""
+    return domains[0].locus, domains[0].regions["cdr3"]
 
 
 @functools.cache

@@ -17,6 +17,7 @@ from plmsearch.database import Database
 from plmsearch.indexing import IndexOptions, IndexOutcome, build_index
 from plmsearch.ingest.provenance import record_run
 from plmsearch.ingest.report import AddReport, Progress
+from plmsearch.nulls import NullOutcome, refresh_nulls
 from plmsearch.rankings import RankingChanges, change_rankings
 from plmsearch.store.directory import Layout, storage_errors
 from plmsearch.store.repository import Repository
@@ -47,6 +48,8 @@ class OptimizeReport:
         Of all files of the database.
     indexes : list of IndexOutcome
         One per ranking.
+    nulls : list of NullOutcome
+        One per ranking and locus.
     """
 
     n_records_dropped: int = 0
@@ -56,6 +59,7 @@ class OptimizeReport:
     n_bytes_before: int = 0
     n_bytes_after: int = 0
     indexes: list[IndexOutcome] = field(default_factory=list)
+    nulls: list[NullOutcome] = field(default_factory=list)
 
 
 def optimize(
@@ -65,7 +69,7 @@ def optimize(
     rankings: RankingChanges | None = None,
     progress: Progress | None = None,
 ) -> OptimizeReport:
-    """Drop tombstones, join vector files, and build the approximate indexes that are wanted.
+    """Drop tombstones, join vector files, build the indexes that are wanted, and all null distributions.
 
     Parameters
     ----------
@@ -119,6 +123,8 @@ def optimize(
             for ranking in repository.rankings():
                 wanted = index or IndexOptions()
                 report.indexes.append(build_index(repository, layout, ranking, wanted, show.say))
+            seed = (index or IndexOptions()).seed
+            report.nulls = refresh_nulls(repository, layout, anew=True, seed=seed)
         repository.shrink()
     report.n_bytes_after = _size(database.path)
     return report

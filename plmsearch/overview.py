@@ -10,6 +10,9 @@ from typing import Any
 from plmsearch.errors import ParameterError
 from plmsearch.indexing import index_is_due
 from plmsearch.reader import Reader
+from plmsearch.search.judge import known_nulls
+from plmsearch.search.nulls import KnownNull
+from plmsearch.search.significance import NoNull
 from plmsearch.store.directory import FORMAT_VERSION, Layout
 from plmsearch.store.repository import Repository
 from plmsearch.store.rows import IndexFacts, StoredRanking, StoredTransform
@@ -17,6 +20,7 @@ from plmsearch.store.schema import HEAD
 
 __all__ = [
     "LEDGER_COLUMNS",
+    "NullOverview",
     "Overview",
     "RankingOverview",
     "RunOverview",
@@ -42,8 +46,35 @@ class SpaceOverview:
 
 
 @dataclass(frozen=True, slots=True)
+class NullOverview:
+    """The null distribution of a ranking and a locus: what emb_pvalue comes from.
+
+    Parameters
+    ----------
+    locus : str
+        '' where the ranking does not compare by locus, and for sequences without one.
+    n_sequences : int
+        Distinct sequences that there were when it was built.
+    n_sample : int
+        Of them, those that it is made of.
+    exponent : float or None
+        Mean of the power law's exponent over queries; None: there is no null distribution.
+    reason : str
+        Why there is none; else empty.
+    description : str
+    """
+
+    locus: str
+    n_sequences: int
+    n_sample: int
+    exponent: float | None
+    reason: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
 class RankingOverview:
-    """One ranking; `parts` are its spaces, `index` what its approximate index is."""
+    """One ranking; `parts` are its spaces, `index` what its approximate index is, `nulls` by locus."""
 
     name: str
     is_default: bool
@@ -52,6 +83,7 @@ class RankingOverview:
     description: str
     index: Mapping[str, Any] | None
     index_description: str
+    nulls: list[NullOverview]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +175,10 @@ def overview(reader: Reader, *, where: str | None = None) -> Overview:
             )
             for s in reader.spaces()
         ],
-        rankings=[_ranking(r, indexes.get(r.ranking_id)) for r in reader.rankings()],
+        rankings=[
+            _ranking(r, indexes.get(r.ranking_id), known_nulls(repository.nulls(r.ranking_id)))
+            for r in reader.rankings()
+        ],
         columns=repository.metadata_columns(),
         runs=[
             RunOverview(
@@ -163,7 +198,9 @@ def overview(reader: Reader, *, where: str | None = None) -> Overview:
     )
 
 
-def _ranking(ranking: StoredRanking, facts: IndexFacts | None) -> RankingOverview:
+def _ranking(
+    ranking: StoredRanking, facts: IndexFacts | None, nulls: Mapping[str, KnownNull]
+) -> RankingOverview:
     parts: list[Mapping[str, Any]] = [
         {
             "space": part.space.spec.name,
@@ -183,6 +220,19 @@ def _ranking(ranking: StoredRanking, facts: IndexFacts | None) -> RankingOvervie
         description="; ".join(dict.fromkeys(said)),
         index=None if facts is None else asdict(facts),
         index_description=_index_description(ranking, facts),
+        nulls=[_null(one) for one in nulls.values()],
+    )
+
+
+def _null(known: KnownNull) -> NullOverview:
+    null = known.null
+    return NullOverview(
+        locus=known.locus,
+        n_sequences=known.n_sequences,
+        n_sample=null.n_sample if isinstance(null, NoNull) else null.facts.n_sample,
+        exponent=None if isinstance(null, NoNull) else null.facts.exponent,
+        reason=null.reason if isinstance(null, NoNull) else "",
+        description=known.describe(),
     )
 
 

@@ -15,6 +15,7 @@ from plmsearch.embedding.spec import EmbeddingSpec, SpaceRequest
 from plmsearch.errors import CatalogDamaged, SegmentDamaged
 from plmsearch.indexing import IndexOptions, build_index
 from plmsearch.ingest.report import Progress
+from plmsearch.nulls import refresh_nulls
 from plmsearch.store import audit
 from plmsearch.store.connection import open_catalog
 from plmsearch.store.directory import Layout, read_format, storage_errors, sync_directory
@@ -103,6 +104,7 @@ def repair(database: Database, *, progress: Progress | None = None) -> RepairRep
                     report.quarantined.append(_quarantine(repository, database.path, space, segment, reason))
         report.rebuilt = refresh_files(repository, Layout(database.path), full=True)
         report.rebuilt += _indexes(repository, Layout(database.path), show)
+        refresh_nulls(repository, Layout(database.path))
         incomplete = [s.spec for s in repository.spaces() if not s.is_complete]
         report.lost = [r for q in report.quarantined if q.is_external for r in q.record_ids]
     for spec in incomplete:

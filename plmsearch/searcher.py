@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import chain
@@ -22,23 +22,25 @@ from plmsearch.embedding.spec import EmbeddingSpec
 from plmsearch.errors import ExternalSpaceError, ParameterError
 from plmsearch.filters.tree import Condition
 from plmsearch.index.approximate import ApproximateIndex
-from plmsearch.index.base import VectorIndex
+from plmsearch.index.base import Block, VectorIndex
 from plmsearch.index.exact import ExactIndex
 from plmsearch.ingest.queries import embed_queries, validate_queries
 from plmsearch.ingest.report import AddOptions, AddReport, check_choice
 from plmsearch.ingest.scan import Input
 from plmsearch.ingest.spaces import check_long
-from plmsearch.numbering import chain_locus
+from plmsearch.numbering import locus_and_cdr3
 from plmsearch.reader import Reader
 from plmsearch.search.engines import INDEX_CHOICES, Engines, Wanted
-from plmsearch.search.hits import Hit, Query, SearchOptions, make_hits
+from plmsearch.search.hits import Found, Hit, Query, SearchOptions, make_hits
+from plmsearch.search.judge import Judge
 from plmsearch.search.rerank import refuse_without_residues, rerank
 from plmsearch.search.selection import Selection
 from plmsearch.sequences import SequenceRecord
 from plmsearch.store.directory import Layout
 from plmsearch.store.rows import SearchedSize, StoredRanking, StoredSpace
 from plmsearch.store.vector_files import compared_vectors
-from plmsearch.types import Float1D, Float2D, Int1D
+from plmsearch.types import Float2D, Int1D
+from plmsearch.vectors import unit_vectors
 
 __all__ = ["Searcher"]
 
@@ -63,6 +65,8 @@ class Searcher(Reader):
         self._embedders: dict[tuple[str, str], Embedder] = {}
         self._engines = Engines(Layout(path))
         self._sizes: dict[tuple[int, tuple[int, ...], str | None], SearchedSize] = {}
+        self._judges: dict[tuple[int, str], Judge] = {}
+        self._counts: dict[tuple[int, str, str | None], Mapping[str, int]] = {}
 
     def searched_size(self, ranking: StoredRanking, where: str | None = None) -> SearchedSize:
         """Return how much is searched: what E-values of alignments refer to.
@@ -74,12 +78,50 @@ class Searcher(Reader):
             Only the records that meet this condition.
         """
         self._refresh()
-        spaces = tuple(part.space.space_id for part in ranking.parts)
+        spaces = _space_ids(ranking)
         key = (self._generation, spaces, where)
         if key not in self._sizes:
             condition = None if where is None else self.select(where).condition
             self._sizes = {key: self.repository.searched_size(spaces, condition)}
         return self._sizes[key]
+
+    def judge(self, ranking: StoredRanking) -> Judge:
+        """Return the null distributions of a ranking: what p-values and E-values come from."""
+        self._refresh()
+        key = (self._generation, ranking.name)
+        if key not in self._judges:
+            self._judges = {k: judge for k, judge in self._judges.items() if k[0] == self._generation}
+            self._judges[key] = Judge(self.repository, ranking)
+        return self._judges[key]
+
+    def n_searched(self, ranking: StoredRanking, where: str | None = None) -> Mapping[str, int]:
+        """Return how many distinct sequences are searched: what E-values of embeddings refer to.
+
+        Parameters
+        ----------
+        ranking : StoredRanking
+        where : str, optional
+            Only the records that meet this condition.
+
+        Returns
+        -------
+        mapping of str to int
+            By locus, if the ranking compares by locus; else of ''.
+        """
+        self._refresh()
+        key = (self._generation, ranking.name, where)
+        if key not in self._counts:
+            selection = None if where is None else self.select(where)
+            if ranking.needs_locus:
+                condition = None if selection is None else selection.condition
+                counts = self.repository.n_by_locus(_space_ids(ranking), condition)
+            elif selection is None:
+                counts = {"": sum(b.n_live for b in self._blocks(ranking))}
+            else:
+                chosen = selection.sequence_ids
+                counts = {"": sum(int(np.isin(chosen, b.ids).sum()) for b in self._blocks(ranking))}
+            self._counts = {key: counts}
+        return self._counts[key]
 
     def search(
         self,
@@ -196,6 +238,7 @@ class Searcher(Reader):
         is validated whole, and the model is loaded.
         """
         _refuse_external(ranking)
+        self.judge(ranking).refuse_unknown(options)
         check_long(policy.long, [part.space for part in ranking.parts])
         specs = [part.space.spec for part in ranking.parts]
         if validate_queries(inputs, specs, policy):
@@ -245,7 +288,7 @@ class Searcher(Reader):
         if not len(queries):
             return []
         compared = self._compared(queries, vectors, ranking)
-        found, condition = self.neighbours_of(compared, ranking, options, len(queries))
+        found, condition = self.neighbours_of(queries, compared, ranking, options, len(queries))
         return list(self.hits_of(queries, found, condition, ranking, options))
 
     def _compared(self, queries: Sequence[Query], vectors: Float2D, ranking: StoredRanking) -> Float2D:
@@ -255,14 +298,22 @@ class Searcher(Reader):
         return compared_vectors(ranking, vectors, self._loci(queries) if ranking.needs_locus else None)
 
     def neighbours_of(
-        self, vectors: Float2D, ranking: StoredRanking, options: SearchOptions, n_queries: int
-    ) -> tuple[list[tuple[Float1D, Int1D]], Condition | None]:
-        """Return scores and ids of each query's neighbours, and what their records have to meet.
+        self,
+        queries: Sequence[Query],
+        vectors: Float2D,
+        ranking: StoredRanking,
+        options: SearchOptions,
+        n_queries: int,
+    ) -> tuple[list[Found], Condition | None]:
+        """Return each query's neighbours, and what their records have to meet.
 
         `vectors` are as the ranking compares them; `n_queries` are to come in all: how it is best searched
         depends on it.
         """
         index, selection, _ = self._plan(ranking, options, n_queries)
+        judge = self.judge(ranking) if options.significance else None
+        if judge is not None:
+            judge.refuse_unknown(options)
         allowed, condition = (
             (None, None) if selection is None else (selection.sequence_ids, selection.condition)
         )
@@ -276,12 +327,24 @@ class Searcher(Reader):
             len(index),
             milliseconds,
         )
-        return found, condition
+        if judge is None or judge.reason:
+            return found, condition
+        started = time.perf_counter()
+        unit = unit_vectors(vectors, ranking.dim)
+        judged = judge.judged(
+            queries,
+            unit,
+            found,
+            lambda: self._blocks(ranking),
+            lambda: self.n_searched(ranking, options.where),
+        )
+        _log.info("p-values of %d queries in %.1f ms", len(queries), (time.perf_counter() - started) * 1e3)
+        return judged, condition
 
     def hits_of(
         self,
         queries: Sequence[Query],
-        found: Sequence[tuple[Float1D, Int1D]],
+        found: Sequence[Found],
         condition: Condition | None,
         ranking: StoredRanking,
         options: SearchOptions,
@@ -289,12 +352,12 @@ class Searcher(Reader):
         """Join neighbours to their records, as many at once as are held in memory, and re-rank them."""
         size = None if options.rerank is None else self.searched_size(ranking, options.where)
         seconds = 0.0
-        for part in _parts([len(ids) for _, ids in found]):
-            near = {i for _, ids in found[part] for i in ids.tolist()}
+        for part in _parts([len(one.ids) for one in found]):
+            near = {i for one in found[part] for i in one.ids.tolist()}
             with _no_collection():
                 records = self.repository.records_of_sequences(near, condition)
                 pairs = zip(queries[part], found[part], strict=True)
-                answers = [make_hits(query, *neighbours, records, options) for query, neighbours in pairs]
+                answers = [make_hits(query, neighbours, records, options) for query, neighbours in pairs]
             if size is None:
                 yield from answers
                 continue
@@ -347,11 +410,8 @@ class Searcher(Reader):
         check_choice("index", options.index, INDEX_CHOICES)
         self._refresh()
         selection = None if options.where is None else self.select(options.where)
-        space, catalog = ranking.space, self.repository
-        blocks = self._looking_again(
-            lambda: self._files.blocks(catalog, ranking, self._segments_of(space), self._dead)
-        )
-        by_segment = {s.segment_id: b for s, b in zip(self._segments_of(space), blocks, strict=True)}
+        blocks = self._blocks(ranking)
+        by_segment = {s.segment_id: b for s, b in zip(self._segments_of(ranking.space), blocks, strict=True)}
         n_allowed = None if selection is None else len(selection.sequence_ids)
         choice = options.index if options.threshold is None else "exact"
         wanted = Wanted(n_queries, n_allowed, choice, self.model_options.threads)
@@ -359,9 +419,16 @@ class Searcher(Reader):
         index, reason = self._engines.plan(stored, by_segment, ranking.dim, self._generation, wanted)
         return index, selection, reason
 
+    def _blocks(self, ranking: StoredRanking) -> list[Block]:
+        """Return the vectors of a ranking, a block per segment, oldest first."""
+        space, catalog = ranking.space, self.repository
+        return self._looking_again(
+            lambda: self._files.blocks(catalog, ranking, self._segments_of(space), self._dead)
+        )
+
     def _loci(self, queries: Sequence[Query]) -> list[str]:
         """Return the locus of each query: as given, or by its residues."""
-        return [chain_locus(q.residues) if q.locus is None else q.locus for q in queries]
+        return [locus_and_cdr3(q.residues)[0] if q.locus is None else q.locus for q in queries]
 
     def _embedder(self, space: StoredSpace) -> Embedder:
         return self._model(space.spec)
@@ -390,14 +457,15 @@ def _named(n: int, loci: Sequence[str] | None, ranking: StoredRanking) -> list[Q
 
 def _neighbours(
     index: VectorIndex, vectors: Float2D, options: SearchOptions, allowed: Int1D | None
-) -> list[tuple[Float1D, Int1D]]:
+) -> list[Found]:
     """Return scores and ids of each query's neighbours."""
     if options.threshold is not None:
-        return ExactIndex(index.blocks, index.dim).above(vectors, options.threshold, allowed=allowed)
+        exact = ExactIndex(index.blocks, index.dim)
+        return [Found(*one) for one in exact.above(vectors, options.threshold, allowed=allowed)]
     # One more: the query's own record or sequence may have to be left out.
     n_wanted = options.n_wanted + int(options.exclude_self or options.exclude_identical)
     found = index.search(vectors, n_wanted, allowed=allowed)
-    return list(zip(found.scores, found.ids, strict=True))
+    return list(map(Found, found.scores, found.ids))
 
 
 @contextmanager
@@ -425,6 +493,10 @@ def _parts(sizes: Sequence[int]) -> Iterator[slice]:
         n += size
     if start < len(sizes):
         yield slice(start, len(sizes))
+
+
+def _space_ids(ranking: StoredRanking) -> tuple[int, ...]:
+    return tuple(part.space.space_id for part in ranking.parts)
 
 
 def _refuse_external(ranking: StoredRanking) -> None:

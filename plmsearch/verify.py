@@ -22,6 +22,7 @@ import numpy as np
 
 from plmsearch.errors import CatalogDamaged, InvalidVectorError, SegmentDamaged, StorageError
 from plmsearch.reader import Reader
+from plmsearch.search.nulls import read_null
 from plmsearch.store import audit
 from plmsearch.store.directory import Layout
 from plmsearch.store.repository import Repository
@@ -125,6 +126,7 @@ def _findings(reader: Reader, *, full: bool) -> Iterator[Finding]:
     rankings = repository.rankings()
     for ranking in rankings:
         yield from _index(repository, layout, ranking, reader.path, full=full)
+        yield from _nulls(repository, ranking, reader.path)
     for space in reader.spaces():
         segments = repository.segments(space.space_id)
         known.update(s.file for s in segments)
@@ -298,6 +300,15 @@ def _index(
         yield Finding("rebuildable", where, "it is missing", remedy)
     except SegmentDamaged as error:
         yield Finding("rebuildable", where, error.reason, remedy)
+
+
+def _nulls(repository: Repository, ranking: StoredRanking, path: Path) -> Iterator[Finding]:
+    """Check that the null distributions of a ranking can be read."""
+    for stored in repository.nulls(ranking.ranking_id):
+        try:
+            read_null(stored)
+        except ValueError as error:
+            yield Finding("rebuildable", f"ranking {ranking.name}", str(error), f"plmsearch optimize {path}")
 
 
 def _orphans(layout: Layout, known: set[str]) -> Iterator[Finding]:

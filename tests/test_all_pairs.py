@@ -23,7 +23,7 @@ from plmsearch.errors import (
 from plmsearch.ingest import chunks, queries
 from plmsearch.ingest.report import AddReport
 from plmsearch.optimize import optimize
-from plmsearch.search.hits import Hit, Query, SearchOptions
+from plmsearch.search.hits import Found, Hit, Query, SearchOptions
 from plmsearch.search.remembered import Remembered
 from plmsearch.sequences import SequenceRecord
 
@@ -377,8 +377,8 @@ def test_explain_counts_on_all_queries(folder):
 
 
 def test_what_is_remembered_is_bounded_and_forgotten():
-    found = np.zeros(10, dtype=np.float32), np.arange(10)
-    remembered = Remembered(3 * (120 + 400))
+    found = Found(np.zeros(10, dtype=np.float32), np.arange(10), np.ones(10), np.ones(10))
+    remembered = Remembered(3 * (280 + 700))
     for i in (1, 2, 3, 4, 1):
         remembered.keep(i, found)
     assert [i in remembered for i in (1, 2, 3, 4)] == [True, True, True, False]

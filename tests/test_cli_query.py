@@ -19,6 +19,8 @@ from typer.testing import CliRunner
 from plmsearch.cli.app import app
 from plmsearch.sequences import SequenceRecord
 
+#: Said of a database that is too small for p-values.
+EMPTY = "plmsearch: emb_pvalue and emb_evalue are empty: 3 distinct sequences, fewer than 101\n"
 HEADER = "query\ttarget\trank\tscore\temb_pvalue\temb_evalue\tdescription"
 HEAVY = {"torch", "esm", "faiss", "polars", "transformers", "pandas", "scipy", "immunum", "antiberty"}
 
@@ -35,8 +37,9 @@ def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_data_go_to_standard_output_and_nothing_else_does(db):
+    assert cli("query", db, "--seq", VH, "-k", 3, "-q").err == ""
     ended = cli("query", db, "--seq", VH, "-k", 3)
-    assert (ended.code, ended.err) == (0, "")
+    assert (ended.code, ended.err) == (0, EMPTY)
     header, *rows = ended.out.splitlines()
     assert header == HEADER
     assert rows[0] == "query_1\theavy\t1\t1.000000\t\t\ta heavy chain"
@@ -185,7 +188,7 @@ def test_a_query_that_cannot_be_answered_is_exit_code_1_and_no_output(db, argume
 @pytest.mark.parametrize("how", ["--id", "--seq"])
 def test_a_query_imports_no_heavy_package(db, tmp_path, how):
     done = process(tmp_path, "query", db, how, "heavy" if how == "--id" else VH, "-k", 1)
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.err) == (0, EMPTY)
     assert "heavy\t1\t1.000000" in done.out
     assert not done.packages & HEAVY
 
@@ -239,7 +242,7 @@ def test_a_terminal_gets_a_table(db):
         _, said = running.communicate()
     shown = re.sub(r"\x1b\[[0-9;]*m", "", os.read(terminal, 1 << 16).decode())
     os.close(terminal)
-    assert (running.returncode, said) == (0, b"")
+    assert (running.returncode, said) == (0, EMPTY.encode())
     header, first, *_ = shown.splitlines()
     assert header.split() == HEADER.split("\t")
     assert first.split()[:4] == ["heavy", "heavy", "1", "1.000000"]

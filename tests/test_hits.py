@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import plmsearch
-from plmsearch.search.hits import Query, SearchOptions, make_hits
+from plmsearch.search.hits import Found, Query, SearchOptions, make_hits
 from plmsearch.store.rows import StoredRecord
 
 
@@ -35,11 +35,12 @@ RECORDS = {
     3: [record(3, "c", 3), record(5, "c2", 3), record(6, "c3", 3)],
 }
 SCORES, IDS = np.array([0.9, 0.5, -0.25], dtype=np.float32), np.array([1, 2, 3])
+FOUND = Found(SCORES, IDS)
 STRANGER = Query("stranger", digest("WWW"), "WWW")
 
 
 def targets(query=STRANGER, **options):
-    hits = make_hits(query, SCORES, IDS, RECORDS, SearchOptions(**options))
+    hits = make_hits(query, FOUND, RECORDS, SearchOptions(**options))
     assert [h.rank for h in hits] == list(range(1, len(hits) + 1))
     return [h.target for h in hits]
 
@@ -48,7 +49,7 @@ def targets(query=STRANGER, **options):
 
 
 def test_a_hit_carries_its_record_and_the_score_of_its_sequence():
-    hits = make_hits(STRANGER, SCORES, IDS, RECORDS, SearchOptions(k=2))
+    hits = make_hits(STRANGER, FOUND, RECORDS, SearchOptions(k=2))
     assert [(h.query, h.target, h.rank, h.description) for h in hits] == [
         ("stranger", "a", 1, "about a"),
         ("stranger", "a2", 2, "about a2"),
@@ -64,12 +65,12 @@ def test_k_counts_records_even_where_they_share_a_sequence(k):
 
 
 def test_a_neighbour_without_live_records_makes_no_hit():
-    hits = make_hits(STRANGER, SCORES, IDS, {2: RECORDS[2]}, SearchOptions(k=5))
+    hits = make_hits(STRANGER, FOUND, {2: RECORDS[2]}, SearchOptions(k=5))
     assert [(h.target, h.rank) for h in hits] == [("b", 1)]
 
 
 def test_no_neighbours_are_no_hits():
-    assert make_hits(STRANGER, SCORES[:0], IDS[:0], {}, SearchOptions()) == []
+    assert make_hits(STRANGER, Found(SCORES[:0], IDS[:0]), {}, SearchOptions()) == []
 
 
 # --- Leaving out ---------------------------------------------------------------------------------
@@ -81,6 +82,20 @@ def test_no_neighbours_are_no_hits():
 )
 def test_hits_below_the_least_score_are_left_out_and_those_at_it_stay(min_score, expected):
     assert len(targets(min_score=min_score)) == expected
+
+
+def test_hits_have_the_p_and_e_values_of_their_neighbours_and_none_for_nan():
+    found = Found(SCORES, IDS, np.array([0.0, 0.5, np.nan]), np.array([0.0, 2.5, np.nan]))
+    hits = make_hits(STRANGER, found, RECORDS, SearchOptions())
+    expected = 2 * [(0.0, 0.0)] + [(0.5, 2.5)] + 3 * [(None, None)]
+    assert [(h.emb_pvalue, h.emb_evalue) for h in hits] == expected
+
+
+@pytest.mark.parametrize(("largest", "expected"), [(None, 6), (9.0, 3), (2.5, 3), (2.4, 2), (0.0, 2)])
+def test_hits_above_the_largest_e_value_are_left_out_and_those_without_one(largest, expected):
+    found = Found(SCORES, IDS, np.array([0.0, 0.5, np.nan]), np.array([0.0, 2.5, np.nan]))
+    hits = make_hits(STRANGER, found, RECORDS, SearchOptions(max_emb_evalue=largest))
+    assert [h.rank for h in hits] == list(range(1, expected + 1))
 
 
 def test_exclude_self_leaves_out_the_record_and_keeps_its_duplicates():
@@ -133,7 +148,7 @@ def test_hits_are_a_filtered_prefix_of_all_records(shape, own, k, min_score, exc
         and not (exclude_identical and r.residues == query.residues)
         and not (exclude_self and r.record_id == query.query_id)
     ][:k]
-    hits = make_hits(query, scores, np.arange(len(shape)), records, options)
+    hits = make_hits(query, Found(scores, np.arange(len(shape))), records, options)
     assert [(h.target, h.score) for h in hits] == expected
 
 

@@ -53,6 +53,7 @@ LAYERS: dict[str, Rank] = {
     "doctor": (4, 3),
     "verify": (4, 3),
     "indexing": (4, 3),
+    "nulls": (4, 3),
     "rankings": (4, 3),
     "backup": (4, 3),
     "repair": (4, 5),

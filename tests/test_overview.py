@@ -32,7 +32,7 @@ def test_counts_are_those_of_what_was_added(tmp_path):
 
 
 def test_generation_grows_with_every_commit_and_not_by_reading(tmp_path):
-    path = make_db(tmp_path / "db", records(2))
+    path = make_db(tmp_path / "db", records(10))
 
     def generation() -> int:
         with open_database(path) as db:
@@ -41,7 +41,7 @@ def test_generation_grows_with_every_commit_and_not_by_reading(tmp_path):
 
     before = generation()
     assert generation() == before
-    make_db(path, [("new", peptides(9)[8])])
+    make_db(path, [("new", peptides(9, seed=4)[8])])
     assert generation() == before + 1
 
 

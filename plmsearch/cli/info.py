@@ -63,6 +63,10 @@ def _text(found: Overview) -> str:
         default = " (default)" if ranking.is_default else ""
         lines.append(f"ranking     {ranking.name}{default}: {ranking.description}")
         lines.append(f"            {ranking.index_description}")
+        for null in ranking.nulls:
+            lines.append(f"            {null.locus + ': ' if null.locus else ''}{null.description}")
+        if not ranking.nulls and found.n_records:
+            lines.append("            no emb_evalue: no null distribution yet; plmsearch optimize builds it")
     if found.columns:
         lines.append("columns     " + ", ".join(f"{name} ({kind})" for name, kind in found.columns.items()))
     for run in found.runs:

@@ -46,7 +46,9 @@ def optimize(
     default_ranking: Annotated[
         str | None, typer.Option(help="Ranking that is searched when none is named.", metavar="NAME")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the draw of vectors that the recall is measured with.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Of the draw of vectors that the recall is measured with, and of samples.")
+    ] = 0,
     lock_timeout: o.LockTimeout = 60.0,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
@@ -56,6 +58,8 @@ def optimize(
     An approximate index answers many queries on a large database sooner. Its recall is measured on
     vectors that were held back, printed, and kept (plmsearch info). Vectors that come later are searched
     exactly until the next optimize.
+
+    The null distributions behind emb_pvalue and emb_evalue are built anew.
 
     A ranking is what is searched: one or more spaces with weights, each with a transform. Each space comes
     with one; --fit-transform and --add-ranking store more, which query --ranking then uses.
@@ -80,3 +84,6 @@ def optimize(
         for outcome in report.indexes:
             facts = f": {outcome.facts.describe()}" if outcome.facts else ""
             note(f"index of {outcome.ranking}: {outcome.reason}{facts}")
+        for null in report.nulls:
+            locus = f", {null.locus}" if null.locus else ""
+            note(f"significance of {null.ranking}{locus}: {null.description}")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from plmsearch.ingest.report import AddReport
     from plmsearch.ingest.scan import Input
     from plmsearch.search.hits import Hit, Query, SearchOptions
+    from plmsearch.search.judge import Judge
     from plmsearch.store.rows import StoredRanking
 
 __all__ = ["query"]
@@ -72,6 +73,18 @@ def query(
         float | None,
         typer.Option("-e", "--max-evalue", min=0, help="Largest E-value of the alignment.", metavar="E"),
     ] = None,
+    max_emb_evalue: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Largest emb_evalue: how many unrelated sequences are expected to score so high. Neither "
+            "homology nor clonality.",
+            metavar="E",
+        ),
+    ] = None,
+    no_significance: Annotated[
+        bool, typer.Option("--no-significance", help="Leave emb_pvalue and emb_evalue empty.")
+    ] = False,
     sort: Annotated[
         str | None,
         typer.Option(
@@ -125,6 +138,10 @@ def query(
     of a query are ranked from 1. Fewer than k hits exist: fewer rows. Exit code 3: some queries were
     left out, each named with its reason.
 
+    emb_pvalue is how often sequences that are not related to the query score so high, emb_evalue how many
+    of them are expected in the search. A small one is neither homology nor clonality. Empty: the ranking
+    has no null distribution (see plmsearch info), or none for this query.
+
     A database as INPUT, DB itself or another that has the space, is searched with every stored record, in
     order of insertion and without a model; hits are written as they are found.
 
@@ -160,6 +177,8 @@ def query(
         n_candidates=candidates,
         max_evalue=max_evalue,
         sort=sort,
+        max_emb_evalue=max_emb_evalue,
+        significance=not no_significance,
     )
     running = o.model_options(weights, device, precision, threads, batch_tokens)
     report = AddReport()
@@ -190,6 +209,8 @@ def query(
             _note_unknown(db, searched, wishes)
         rows = hit_rows(tally.watch(results), columns, metadata, as_types=kind.name in {"jsonl", "parquet"})
         write_hits(rows, header(columns), kind.name, output, types=column_types(columns, metadata))
+        if not (no_significance or quiet) and {"emb_pvalue", "emb_evalue"}.intersection(columns):
+            tally.note_significance(db.judge(searched))
     tally.print(quiet=quiet)
 
 
@@ -263,17 +284,27 @@ class _Tally:
         self._n_queries = 0
         self._n_without = 0
         self._n_unaligned = 0
+        self._has_hits = self._has_pvalues = False
 
     def watch(self, results: Iterator[tuple[Query, list[Hit]]]) -> Iterator[tuple[Query, list[Hit]]]:
         for query, hits in results:
             self._n_queries += 1
             self._n_without += not hits
+            self._has_hits |= bool(hits)
+            if not self._has_pvalues:
+                self._has_pvalues = any(hit.emb_pvalue is not None for hit in hits)
             if self._aligned_only:
                 aligned = [hit for hit in hits if hit.alignment is not None]
                 self._n_unaligned += len(hits) - len(aligned)
                 yield query, aligned
             else:
                 yield query, hits
+
+    def note_significance(self, judge: Judge) -> None:
+        """Say why emb_pvalue and emb_evalue are empty, if they are for every hit."""
+        if self._has_hits and not self._has_pvalues:
+            few = "each query is of a locus without a null distribution, or has too few unrelated sequences"
+            note(f"emb_pvalue and emb_evalue are empty: {judge.reason or few}")
 
     def print(self, *, quiet: bool) -> None:
         """Name the queries that were left out; end with exit code 3 if there were any."""

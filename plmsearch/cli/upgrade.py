@@ -21,7 +21,8 @@ def upgrade(
 ) -> None:
     """Bring a database of an older schema to this one, after copying it as it is.
 
-    The copy lies beside the database, as DB.schema-VERSION, and shares its vector files.
+    The copy lies beside the database, as DB.schema-VERSION, and shares its vector files. The null
+    distributions behind emb_evalue are built by the next index or optimize.
     """
     from plmsearch.upgrade import upgrade as bring
 

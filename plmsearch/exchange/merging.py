@@ -39,6 +39,7 @@ from plmsearch.exchange.writer import VectorWriter
 from plmsearch.ingest.provenance import record_run
 from plmsearch.ingest.report import AddReport, OnDuplicate, Progress, check_choice
 from plmsearch.metadata import widen
+from plmsearch.nulls import refresh_nulls
 from plmsearch.reader import Reader
 from plmsearch.sequences import SequenceRecord, absent_sequence_hash
 from plmsearch.store.audit import records_without_any_vector
@@ -258,6 +259,7 @@ class _Merging:
                     self._fill(repository, SpaceFiller(repository, layout, space, run_id), run_id, space)
                 refresh_files(repository, layout)
                 report.seconds = time.monotonic() - started
+            refresh_nulls(repository, layout)
         return report
 
     def _columns(self) -> tuple[dict[str, str], dict[str, tuple[str, str]]]:

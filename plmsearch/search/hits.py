@@ -8,15 +8,19 @@ records. Hits of a query are sorted by (-score, vector id, insertion order), unt
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from plmsearch.errors import ParameterError
 from plmsearch.search.alignment import Alignment
 from plmsearch.store.rows import StoredRecord
 from plmsearch.types import Float1D, Int1D
 
-__all__ = ["RERANKERS", "SORTS", "Hit", "Query", "SearchOptions", "make_hits"]
+__all__ = ["RERANKERS", "SORTS", "Found", "Hit", "Query", "SearchOptions", "make_hits"]
 
 #: Ways to re-rank hits.
 RERANKERS = ("align",)
@@ -61,6 +65,10 @@ class SearchOptions:
         Leave out hits whose alignment has a larger E-value, or that have no alignment.
     sort : {"score", "evalue", "bits", "fident"} or None
         None: ``evalue`` if hits are re-ranked, else ``score``.
+    max_emb_evalue : float or None
+        Leave out hits whose embedding has a larger E-value (`Hit`), or that have none.
+    significance : bool
+        Give hits their p-values and E-values, where the database has a null distribution.
 
     Raises
     ------
@@ -81,6 +89,8 @@ class SearchOptions:
     n_candidates: int | None = None
     max_evalue: float | None = None
     sort: str | None = None
+    max_emb_evalue: float | None = None
+    significance: bool = True
 
     def __post_init__(self) -> None:
         if self.rerank is not None and self.rerank not in RERANKERS:
@@ -96,6 +106,9 @@ class SearchOptions:
             raise ParameterError("candidates", self.n_candidates, "at least 1")
         if self.max_evalue is not None and not self.max_evalue >= 0:
             raise ParameterError("max_evalue", self.max_evalue, "0 or more")
+        if self.max_emb_evalue is not None and not (self.max_emb_evalue >= 0 and self.significance):
+            expected = "0 or more" if self.significance else "left out where significance is"
+            raise ParameterError("max_emb_evalue", self.max_emb_evalue, expected)
         needs_alignment = (
             ("candidates", self.n_candidates),
             ("max_evalue", self.max_evalue),
@@ -142,6 +155,25 @@ class Query:
     locus: str | None = None
 
 
+class Found(NamedTuple):
+    """The neighbours of one query.
+
+    Parameters
+    ----------
+    scores : ndarray, dtype=float32, shape=(m,)
+        Falling.
+    ids : ndarray, dtype=int64, shape=(m,)
+        Vector ids.
+    pvalues, evalues : ndarray, dtype=float64, shape=(m,), or None
+        NaN where there is no null distribution for query and target; None: for none of them.
+    """
+
+    scores: Float1D
+    ids: Int1D
+    pvalues: np.ndarray[Any, np.dtype[np.float64]] | None = None
+    evalues: np.ndarray[Any, np.dtype[np.float64]] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Hit:
     """One record near a query.
@@ -160,8 +192,13 @@ class Hit:
         Of the target, as text.
     residues : str
         Of the target.
-    emb_pvalue, emb_evalue : float or None
-        None: no null distribution has been built for the space.
+    emb_pvalue : float or None
+        How often sequences that are not related to the query score so high, or higher
+        (`plmsearch.search.significance`): neither homology nor clonality. None: there is no null
+        distribution for the ranking, or none for this query and target.
+    emb_evalue : float or None
+        How many of them are expected in the whole search: the p-value times the distinct sequences that were
+        searched, of the query's locus where the ranking compares by locus.
     alignment : Alignment or None
         None: hits were not re-ranked, the record has no sequence, or no two residues score above 0.
     emb_only : bool or None
@@ -184,8 +221,7 @@ class Hit:
 
 def make_hits(
     query: Query,
-    scores: Float1D,
-    ids: Int1D,
+    found: Found,
     records: Mapping[int, Sequence[StoredRecord]],
     options: SearchOptions,
 ) -> list[Hit]:
@@ -194,10 +230,7 @@ def make_hits(
     Parameters
     ----------
     query : Query
-    scores : ndarray, dtype=float32, shape=(m,)
-        Falling.
-    ids : ndarray, dtype=int64, shape=(m,)
-        Vector ids.
+    found : Found
     records : mapping of int to sequence of StoredRecord
         The live records of each vector id, in insertion order.
     options : SearchOptions
@@ -209,9 +242,13 @@ def make_hits(
     """
     hits: list[Hit] = []
     n_wanted, may_exclude = options.n_wanted, options.exclude_self or options.exclude_identical
-    for score, vector_id in zip(scores.tolist(), ids.tolist(), strict=True):
+    scores, ids = found.scores.tolist(), found.ids.tolist()
+    largest = options.max_emb_evalue
+    for score, vector_id, p, e in zip(scores, ids, _values(found.pvalues), _values(found.evalues)):  # noqa: B905
         if options.min_score is not None and score < options.min_score:
             break
+        if largest is not None and (e is None or e > largest):
+            continue
         for r in records.get(vector_id, ()):
             if len(hits) == n_wanted:
                 return hits
@@ -219,12 +256,21 @@ def make_hits(
                 continue
             # By position: by name it takes half as long again, ten thousand times in a search.
             hit = Hit(
-                query.query_id, r.record_id, len(hits) + 1, score, r.description, r.metadata, r.residues
+                query.query_id, r.record_id, len(hits) + 1, score, r.description, r.metadata, r.residues, p, e
             )
             hits.append(hit)
             if options.unique:
                 break
     return hits
+
+
+def _values(
+    found: np.ndarray[Any, np.dtype[np.float64]] | None,
+) -> Iterable[float | None]:
+    """Return numbers, None for each that is NaN; None without end where there are none."""
+    if found is None:
+        return repeat(None)
+    return [None if value != value else value for value in found.tolist()]
 
 
 def _excluded(query: Query, record: StoredRecord, options: SearchOptions) -> bool:

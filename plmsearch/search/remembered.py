@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from plmsearch.types import Float1D, Int1D
+from plmsearch.search.hits import Found
 
 __all__ = ["Remembered"]
 
-#: What Python needs for a pair of arrays, besides their content.
-_BYTES_EACH = 400
+#: What Python needs for four arrays, besides their content.
+_BYTES_EACH = 700
 
 
 class Remembered:
@@ -23,20 +23,26 @@ class Remembered:
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
         self._n_bytes = 0
-        self._found: dict[int, tuple[Float1D, Int1D]] = {}
+        self._found: dict[int, Found] = {}
 
     def __contains__(self, sequence_id: int) -> bool:
         return sequence_id in self._found
 
-    def __getitem__(self, sequence_id: int) -> tuple[Float1D, Int1D]:
+    def __getitem__(self, sequence_id: int) -> Found:
         return self._found[sequence_id]
 
-    def keep(self, sequence_id: int, found: tuple[Float1D, Int1D]) -> None:
-        """Keep scores and ids, if there is room."""
+    def keep(self, sequence_id: int, found: Found) -> None:
+        """Keep what was found, if there is room."""
         if sequence_id in self._found or self._n_bytes + _size(found) > self._most_bytes:
             return
         # Copies: a row of an array keeps all the other rows too.
-        self._found[sequence_id] = found[0].copy(), found[1].copy()
+        p, e = found.pvalues, found.evalues
+        self._found[sequence_id] = Found(
+            found.scores.copy(),
+            found.ids.copy(),
+            None if p is None else p.copy(),
+            None if e is None else e.copy(),
+        )
         self._n_bytes += _size(found)
 
     def drop(self, sequence_id: int) -> None:
@@ -51,5 +57,5 @@ class Remembered:
         self._n_bytes = 0
 
 
-def _size(found: tuple[Float1D, Int1D]) -> int:
-    return found[0].nbytes + found[1].nbytes + _BYTES_EACH
+def _size(found: Found) -> int:
+    return sum(values.nbytes for values in found if values is not None) + _BYTES_EACH

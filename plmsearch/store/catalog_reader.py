@@ -36,6 +36,7 @@ from plmsearch.store.rows import (
     SearchedSize,
     StoredIndex,
     StoredMetadata,
+    StoredNull,
     StoredRanking,
     StoredRecord,
     StoredSegment,
@@ -125,22 +126,20 @@ class CatalogReader:
 
         Only those count that have a vector in each of the spaces.
         """
-        s, v = t.sequences.c, t.vectors.c
-        wanted = select(t.records.c.sequence_id).where(*_live(condition))
-        has_vectors = [
-            select(v.sequence_id).where(v.space_id == i, v.sequence_id == s.id).exists() for i in space_ids
-        ]
-        query = (
-            select(
-                func.count(),
-                func.coalesce(func.sum(s.n_residues), 0),
-                func.count(func.nullif(s.n_residues, 0)),
-            )
-            .select_from(t.sequences)
-            .where(s.id.in_(wanted), *has_vectors)
+        s = t.sequences.c
+        columns = (
+            func.count(),
+            func.coalesce(func.sum(s.n_residues), 0),
+            func.count(func.nullif(s.n_residues, 0)),
         )
-        n_sequences, n_residues, n_known = self._all(query)[0]
+        n_sequences, n_residues, n_known = self._all(_of_searched(columns, space_ids, condition))[0]
         return SearchedSize(n_sequences, n_residues, n_sequences - n_known)
+
+    def n_by_locus(self, space_ids: Sequence[int], condition: Condition | None = None) -> dict[str, int]:
+        """Count the sequences that `searched_size` counts by their locus; '' for those without one."""
+        locus = func.coalesce(t.sequences.c.locus, "")
+        query = _of_searched((locus, func.count()), space_ids, condition).group_by(locus)
+        return {row[0]: row[1] for row in self._all(query)}
 
     def spaces(self) -> list[StoredSpace]:
         """Return the embedding spaces, the default first."""
@@ -206,6 +205,12 @@ class CatalogReader:
             for row in self._all(select(t.indexes))
         ]
 
+    def nulls(self, ranking_id: int) -> list[StoredNull]:
+        """Return what is stored of the null distributions of a ranking, in order of locus."""
+        c = t.nulls.c
+        query = select(c.ranking_id, c.locus, c.facts, c.data).where(c.ranking_id == ranking_id)
+        return [StoredNull(*row) for row in self._all(query.order_by(c.locus))]
+
     def derived_files(self) -> set[str]:
         """Return the names of all files in ``derived/`` that the catalog knows."""
         files = [t.derived_files.c.file, t.indexes.c.file]
@@ -222,8 +227,16 @@ class CatalogReader:
     def loci(self, sequence_ids: Iterable[int]) -> dict[int, str]:
         """Return the loci of sequences, by id; those nobody has looked at are absent."""
         c = t.sequences.c
-        query = select(c.id, c.locus).where(c.locus.is_not(None))
-        return {row[0]: row[1] for row in self._in(query, c.id, sequence_ids)}
+        wanted = func.json_each(json.dumps(list(sequence_ids))).table_valued("value").c.value
+        query = select(c.id, c.locus).where(c.locus.is_not(None), c.id.in_(select(wanted)))
+        return dict(self._plain(query))
+
+    def sequences_of_locus(self, locus: str) -> Int1D:
+        """Return the ids of the sequences that are known to be of a locus, rising."""
+        c = t.sequences.c
+        with self.begin() as connection:
+            found = connection.execute(select(c.id).where(c.locus == locus).order_by(c.id)).scalars()
+            return np.fromiter(found, dtype=np.int64)
 
     def sequences_without_locus(self, space_id: int, limit: int) -> list[tuple[int, str]]:
         """Return (id, residues) of sequences with a vector in a space whose locus nobody has looked at."""
@@ -426,6 +439,18 @@ class CatalogReader:
 def _live(condition: Condition | None = None) -> list[ColumnElement[bool]]:
     live = t.records.c.deleted.is_(None)
     return [live] if condition is None else [live, sql_condition(condition)]
+
+
+def _of_searched(
+    columns: Sequence[ColumnElement[Any]], space_ids: Sequence[int], condition: Condition | None
+) -> AnySelect:
+    """Select from the sequences of live records that meet a condition and have a vector in each space."""
+    s, v = t.sequences.c, t.vectors.c
+    wanted = select(t.records.c.sequence_id).where(*_live(condition))
+    has_vectors = [
+        select(v.sequence_id).where(v.space_id == i, v.sequence_id == s.id).exists() for i in space_ids
+    ]
+    return select(*columns).select_from(t.sequences).where(s.id.in_(wanted), *has_vectors)
 
 
 def _select_records(condition: Condition | None = None) -> AnySelect:

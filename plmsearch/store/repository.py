@@ -31,6 +31,7 @@ from plmsearch.store.rows import (
     NewSegment,
     RankingPart,
     StoredIndex,
+    StoredNull,
     StoredRanking,
     StoredRecord,
     StoredSpace,
@@ -248,6 +249,20 @@ class Repository(CatalogReader):
             _drop_derived(connection, select(t.rankings.c.id).where(t.rankings.c.id == ranking_id))
             connection.execute(delete(t.ranking_parts).where(p.ranking_id == ranking_id))
             connection.execute(delete(t.rankings).where(t.rankings.c.id == ranking_id))
+            _next_generation(connection)
+
+    def set_nulls(self, ranking_id: int, made: Sequence[StoredNull], loci: Iterable[str]) -> None:
+        """Store null distributions of a ranking in the place of those before; forget those of some loci."""
+        c = t.nulls.c
+        gone = [*(null.locus for null in made), *loci]
+        with self.begin() as connection:
+            connection.execute(delete(t.nulls).where(c.ranking_id == ranking_id, c.locus.in_(gone)))
+            for null in made:
+                connection.execute(
+                    insert(t.nulls).values(
+                        ranking_id=ranking_id, locus=null.locus, facts=null.facts, data=null.data
+                    )
+                )
             _next_generation(connection)
 
     def set_loci(self, loci: Mapping[int, str]) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "SearchedSize",
     "StoredIndex",
     "StoredMetadata",
+    "StoredNull",
     "StoredRanking",
     "StoredRecord",
     "StoredSegment",
@@ -352,6 +353,27 @@ class StoredIndex:
     file: str
     stamp: FileStamp
     facts: IndexFacts
+
+
+@dataclass(frozen=True, slots=True)
+class StoredNull:
+    """What is stored of the null distribution of a ranking's scores; `plmsearch.search.nulls` reads it.
+
+    Parameters
+    ----------
+    ranking_id : int
+    locus : str
+        '' where the ranking does not compare by locus, and for sequences without one.
+    facts : str
+        JSON.
+    data : bytes
+        Arrays.
+    """
+
+    ranking_id: int
+    locus: str
+    facts: str
+    data: bytes
 
 
 class NewSequence(NamedTuple):
