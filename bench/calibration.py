@@ -13,6 +13,11 @@ The antibody vectors are read from --vectors, a folder with heavy.npz and light.
 of layers x chains x dim, NaN where a chain has no such region), and for each heavy.seqs.txt (a chain a line)
 and heavy.domains.json (locus and IMGT regions). They are centred per locus with --centres, a safetensors file
 of reference centres; without it with the mean of a random half of the locus, which the output then says.
+
+With --database the same is measured through the product, as users get it: records are stored (SCOPe with
+``kmer``; of the antibodies the vectors of whole chains are imported), `Database.search_all` is asked, and the
+p-values and E-values of its hits are counted. ``whole``: a database is searched with its own records;
+``new``: it holds half of the donors or folds, and is searched with a database of the others.
 """
 
 from __future__ import annotations
@@ -20,18 +25,28 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+import plmsearch
+from plmsearch.embedding.centres import reference_centres
 from plmsearch.embedding.registry import load_embedder
+from plmsearch.embedding.spec import SpaceRequest
+from plmsearch.exchange.importing import ImportOptions, import_vectors
+from plmsearch.formats.vectors import open_vectors
+from plmsearch.overview import overview
+from plmsearch.search.hits import SearchOptions
 from plmsearch.search.relatives import Cdr3Relation, HomologyRelation
 from plmsearch.search.significance import NoNull, NullDistribution, draw_sample, evalues, fit_null
 from plmsearch.vectors import unit_vectors
 
 MIN_QUERIES = 200
+MOST_HITS = 400  # of a query, with p <= 0.01; queries that have as many are counted
 SPACES = (("heavy", "IGH", "6", "whole"), ("heavy", "IGH", "6", "whole+cdr3"), ("heavy", "IGH", "6", "cdr3"),
           ("heavy", "IGH", "4", "whole"), ("light", "IGK", "6", "whole"), ("light", "IGL", "6", "whole"),
           ("light", "IGK", "6", "whole+cdr3"), ("light", "IGL", "6", "whole+cdr3"))  # fmt: skip
@@ -47,6 +62,11 @@ class Labelled:
     strata: dict[str, np.ndarray]
     unrelated: Callable[[np.ndarray, np.ndarray], np.ndarray]
     relation: Callable[[np.ndarray, np.ndarray], Callable[[int, np.ndarray], np.ndarray]]
+    residues: list[str]
+    #: As pooled, to be imported under a model and layer; empty: the model is run.
+    pooled: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.float32))
+    model: str = "kmer"
+    layer: str | None = None
 
 
 # --- Data ----------------------------------------------------------------------------------------
@@ -90,6 +110,7 @@ def scope(data: Path) -> Labelled:
         {"length": terciles(np.char.str_len(texts))},
         lambda q, t: folds[q][:, None] != folds[t],
         lambda q, s: HomologyRelation(texts[q].tolist(), texts[s].tolist()),
+        texts.tolist(),
     )
 
 
@@ -134,6 +155,10 @@ def antibodies(data: Path, given: argparse.Namespace, space: tuple[str, str, str
         {"V": np.array([genes[chains[i]] for i in rows]), "CDR3": terciles(np.char.str_len(cdr3))},
         unrelated,
         lambda q, s: Cdr3Relation(cdr3[q].tolist(), cdr3[s].tolist()),
+        [chains[i] for i in rows],
+        np.concatenate([part[rows] for part in parts.values()], axis=1),
+        "antiberty",
+        layer,
     )
 
 
@@ -266,6 +291,87 @@ def protocols(labelled: Labelled, given: argparse.Namespace) -> Iterator[tuple[s
                 yield f"draw {draw + 1}", some, some
 
 
+# --- Through the product -------------------------------------------------------------------------
+
+
+def through_database(labelled: Labelled, given: argparse.Namespace) -> Iterator[str]:
+    """Store, search, and write the rows of the table."""
+    name = f"{labelled.name}, database"
+    for protocol, stored, asked in protocols(labelled, given):
+        if protocol.startswith("draw"):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            started = time.monotonic()
+            searched = store(labelled, stored, Path(folder) / "db")
+            queries = searched
+            if protocol == "split":
+                queries = store(labelled, asked, Path(folder) / "queries")
+            built = time.monotonic() - started
+            with plmsearch.open_database(searched) as db, plmsearch.open_database(queries) as other:
+                found, said = count_hits(labelled, db, other, stored, asked)
+        print(
+            f"{name}\t{said}; stored in {built:.0f} s, searched in {time.monotonic() - started - built:.0f} s"
+        )
+        shown = {"split": "new"}.get(protocol, protocol)
+        for line in lines(labelled, shown, asked, found, given.seed):
+            if "one null\t" not in line:
+                yield line.replace(labelled.name, name, 1).partition("\tone null:")[0]
+
+
+def store(labelled: Labelled, rows: np.ndarray, path: Path) -> Path:
+    """Make a database of some sequences; their ids are their rows."""
+    records = [(str(row), labelled.residues[row]) for row in rows]
+    with plmsearch.open_database(path, create=True) as db:
+        if not len(labelled.pooled):
+            db.add(records, model=labelled.model)
+            return path
+        vectors, table = path.with_suffix(".npy"), path.with_suffix(".tsv")
+        np.save(vectors, labelled.pooled[rows])
+        table.write_text("id\tsequence\n" + "".join(f"{name}\t{residues}\n" for name, residues in records))
+        file = open_vectors(vectors, records=table, id_col="id", seq_col="sequence")
+        import_vectors(db, file, ImportOptions(request=SpaceRequest(labelled.model, labelled.layer)))
+        if reference_centres(db.space().spec) is None:
+            raise SystemExit(f"no reference centre for {db.space().spec.name}")
+    return path
+
+
+def count_hits(
+    labelled: Labelled,
+    db: plmsearch.Database,
+    other: plmsearch.Database,
+    stored: np.ndarray,
+    asked: np.ndarray,
+) -> tuple[dict[str, np.ndarray], str]:
+    """Count, for each query, its unrelated hits with a small p or E, as `counts` does."""
+    targets, at = set(stored.tolist()), {row: i for i, row in enumerate(asked.tolist())}
+    keys = ("p", "E0.1", "E1", "E10", "unrelated", "line E1", "line E0.1", "line E10", "line p")
+    found = {key: np.zeros(len(asked), dtype=np.int64) for key in keys}
+    found["usable"] = np.zeros(len(asked), dtype=bool)
+    n_full = 0
+    everything = SearchOptions(max_emb_evalue=max(10.0, 0.01 * len(stored)))
+    for query, hits in db.search_all(other, MOST_HITS, options=everything):
+        place, row = at[int(query.query_id)], int(query.query_id)
+        found["usable"][place] = bool(hits)
+        n_full += len(hits) == MOST_HITS
+        near = np.array([int(hit.target) for hit in hits], dtype=np.int64)
+        assert targets.issuperset(near.tolist())
+        if not len(near):
+            continue
+        strangers = labelled.unrelated(np.array([row]), near)[0]
+        p, e = (np.array([getattr(hit, name) for hit in hits]) for name in ("emb_pvalue", "emb_evalue"))
+        found["p"][place] = ((p <= 0.01) & strangers).sum()
+        for level in (0.1, 1, 10):
+            found[f"E{level:g}"][place] = ((e <= level) & strangers).sum()
+    for start in range(0, len(asked), 200):
+        rows = slice(start, start + 200)
+        found["unrelated"][rows] = labelled.unrelated(asked[rows], stored).sum(axis=1)
+    (ranking,) = overview(db).rankings
+    nulls = {null.locus: null for null in ranking.nulls}
+    one = max(nulls.values(), key=lambda null: null.n_sequences)
+    found["exponent"] = np.array([one.exponent or np.nan])
+    return found, f"{ranking.name}: {one.description}; {n_full} queries have more hits than were counted"
+
+
 def pfam(data: Path, seed: int) -> str:
     """Return the share of labelled unrelated pairs with p <= 0.01; the null is the whole set."""
     sequences = fasta(data / "proteins/pfam_max50.fasta")
@@ -293,13 +399,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--vectors", type=Path, help="folder with heavy.npz, light.npz and their lists")
     parser.add_argument("--centres", type=Path, help="safetensors file of reference centres")
+    parser.add_argument("--database", action="store_true", help="through Database.search_all")
     parser.add_argument("--spaces", default="", help="only sets whose name contains this")
     parser.add_argument("--sizes", type=int, nargs="*", default=[200, 1000])
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     print(f"seed {given.seed}; centres: {given.centres or 'mean of a random half of the locus'}")
-    if given.spaces in "pfam kmer":
+    if given.spaces in "pfam kmer" and not given.database:
         print(pfam(given.data, given.seed))
     print("set\tprotocol\tn\tqueries\tn_queries\tp<=.01\tE<=1\tmedian\t90%\t99%\tE<=.1\tE<=10\theld\tnote")
     makers: dict[str, Callable[[], Labelled]] = {"scope kmer": lambda: scope(given.data)}
@@ -309,6 +416,10 @@ def main() -> None:
         }
     for name in makers:
         if given.spaces not in name:
+            continue
+        if given.database:
+            if "+" not in name and "cdr3" not in name:
+                print("\n".join(through_database(makers[name](), given)), flush=True)
             continue
         labelled = makers[name]()
         for protocol, null_rows, rows in protocols(labelled, given):
