@@ -20,7 +20,7 @@ from plmsearch.embedding.registry import load_embedder
 from plmsearch.vectors import unit_vectors
 
 MOST_TARGETS = 500  # of each query that blastp and MMseqs2 report
-QUERIES_AT_ONCE = 1000
+QUERIES_AT_ONCE = 2000
 BLASTP = ("-comp_based_stats", "0", "-seg", "no", "-max_target_seqs", str(MOST_TARGETS))
 MMSEQS = ("-s", "7.5", "--max-seqs", str(MOST_TARGETS))
 

@@ -166,6 +166,10 @@ def methods(chains: _labels.Chains, vectors: Vectors, cache: Path | None) -> Ite
     yield Method("CDR3 identity", lambda: identity)
     # two identities of one length differ by 1 in that length: a cosine / 1000 decides between equals only
     yield Method("CDR3 identity, then 3-mers", lambda: identity + three / 1000)
+    genes = [f"{v} {j}" if v and j else "" for v, j in zip(chains.v_gene, chains.j_gene, strict=True)]
+    code = _codes(genes)
+    same = (code[:, None] == code[None, :]) & (code >= 0)
+    yield Method("the label's recipe", lambda: np.where(same, identity, -np.inf))
     yield Method("BLASTP", lambda: _rivals.blastp(chains.domain, cache))
     yield Method("MMseqs2", lambda: _rivals.mmseqs(chains.domain, cache))
     both = ("whole", "cdr3")
