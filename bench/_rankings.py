@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 from _labels import Chains
-from plmsearch.embedding.centres import reference_centres
-from plmsearch.transform import Transform
-from plmsearch.transform_fit import fit_centre, fit_whiten
 
 from plmsearch.embedding.base import Embedder
 from plmsearch.embedding.batching import token_batches
+from plmsearch.embedding.centres import reference_centres
 from plmsearch.embedding.embed import make_specs
 from plmsearch.embedding.options import ModelOptions
 from plmsearch.embedding.spec import EmbeddingSpec
 from plmsearch.numbering import REGIONS, ImmunumNumberer
+from plmsearch.transform import Transform
+from plmsearch.transform_fit import fit_centre, fit_whiten
 
 MODEL = "antiberty"
 LAYER, LAST = 6, 8
