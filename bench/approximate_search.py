@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import resource
-import statistics
 import tempfile
 import threading
 import time
@@ -73,19 +72,18 @@ def like(path: Path, rng: np.random.Generator) -> tuple[Callable[[int], np.ndarr
     return draw, len(stored), stored.shape[1]
 
 
-def in_turns(actions: Sequence[Callable[[], object]], rounds: int) -> list[float]:
-    """Return the median seconds of each call, after one that does not count.
+def in_turns(actions: Sequence[Callable[[], object]], rounds: int) -> tuple[list[float], list[float]]:
+    """Return the median seconds of each call, and the median of the first call's seconds over its own.
 
-    They take turns, so that a machine that others use too slows all of them alike.
+    They take turns, and a ratio is of one turn, so that a machine that others use too slows both alike. The
+    first turn does not count.
     """
-    seconds: list[list[float]] = [[] for _ in actions]
-    for turn in range(rounds + 1):
-        for own, action in zip(seconds, actions, strict=True):
-            started = time.perf_counter()
-            action()
-            if turn:
-                own.append(time.perf_counter() - started)
-    return [statistics.median(own) for own in seconds]
+    seconds: list[list[float]] = []
+    for _ in range(rounds + 1):
+        seconds.append([took(action)[1] for action in actions])
+    counted = np.array(seconds[1:])
+    ratios = counted[:, :1] / counted
+    return np.median(counted, axis=0).tolist(), np.median(ratios, axis=0).tolist()
 
 
 class Peak:
@@ -142,7 +140,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=1000)
     parser.add_argument("--kind", default="auto", help="as --index of optimize")
     parser.add_argument("--recall", type=float, default=0.99)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--like", type=Path, help="database whose vectors are imitated")
     parser.add_argument("--keep", type=Path, help="folder of the files: kept, and used again if it is there")
@@ -189,36 +187,34 @@ def compare(db: plmsearch.Database, queries: np.ndarray, rounds: int) -> None:
     choice = db.index_facts(space).kind.partition("-")[0]  # type: ignore[union-attr]
     exact, _, _ = db._plan(space, SearchOptions(index="exact"), len(queries))
     index, _, _ = db._plan(space, SearchOptions(index=choice), len(queries))
-    truth = exact.search(queries, K)
+    truth, exact_seconds = took(lambda: exact.search(queries, K))
     found = index.search(queries, K)
     print(f"recall@{K} on queries that had no part in the build\t{float(recalls(found, truth).mean()):.4f}")
     engine, effort = index._engine, index._effort  # type: ignore[attr-defined]
     print("what\tqueries\tms\tof raw faiss")
     for size in (1, len(queries)):
+        some = queries[:size]
         ways = {
-            "faiss index alone": lambda s=size: engine.propose(unit[:s], K, effort),
-            "index of plmsearch": lambda s=size: index.search(queries[:s], K),
-            "Database.search, joined": lambda s=size: db.search(
-                queries[:s], options=SearchOptions(index=choice)
-            ),
+            "faiss index alone": lambda u=unit[:size]: engine.propose(u, K, effort),
+            "index of plmsearch": lambda q=some: index.search(q, K),
+            "Database.search, joined": lambda q=some: db.search(q, options=SearchOptions(index=choice)),
         }
-        seconds = in_turns(list(ways.values()), rounds)
-        for what, once in zip(ways, seconds, strict=True):
-            print(f"{what}\t{size}\t{once * 1e3:.2f}\t{seconds[0] / once:.2f}")
-        all_pairs = in_turns([lambda s=size: exact.search(queries[:s], K)], 1)[0]
-        print(f"exact search\t{size}\t{all_pairs * 1e3:.2f}\t{seconds[0] / all_pairs:.3f}", flush=True)
+        for what, seconds, ratio in zip(ways, *in_turns(list(ways.values()), rounds), strict=True):
+            print(f"{what}\t{size}\t{seconds * 1e3:.2f}\t{ratio:.2f}")
+    print(f"exact search, once\t{len(queries)}\t{exact_seconds * 1e3:.0f}", flush=True)
+    some = queries[:200]
     for share in (0.9, 0.5):  # below, the planner searches exactly
         allowed = np.flatnonzero(np.random.default_rng(1).random(len(exact)) < share) + 1
-        wanted = exact.search(queries, K, allowed=allowed)
-        got, once = took(lambda a=allowed: index.search(queries, K, allowed=a))
+        wanted = exact.search(some, K, allowed=allowed)
+        got = index.search(some, K, allowed=allowed)
         n_short = int((np.sort(got.ids, axis=1)[:, :1] < 0).sum())
         value = float(recalls(Neighbours(got.scores, got.ids), wanted).mean())
         print(
-            f"filter {share:.0%}, by the index\trecall@{K} {value:.4f}\t{n_short} short\t{once * 1e3:.0f} ms"
+            f"filter {share:.0%}, by the index, {len(some)} queries\trecall@{K} {value:.4f}\t{n_short} short"
         )
     for k in (100, 1000):
-        value = float(recalls(index.search(queries[:200], k), exact.search(queries[:200], k)).mean())
-        print(f"recall@{k}, 200 queries\t{value:.4f}")
+        value = float(recalls(index.search(some, k), exact.search(some, k)).mean())
+        print(f"recall@{k}, {len(some)} queries\t{value:.4f}")
 
 
 if __name__ == "__main__":

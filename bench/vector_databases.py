@@ -129,11 +129,11 @@ class Usearch(Rival):
 
 
 class Lancedb(Rival):
-    package, kind = "lancedb", "IVF_SQ, 2 sqrt(n) lists, re-scored 3 a hit"
+    package, kind = "lancedb", "IVF_SQ, 4 sqrt(n) lists, re-scored 3 a hit"
     efforts = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
     def build(self, vectors: np.ndarray, buckets: np.ndarray, folder: Path) -> None:
-        import lancedb
+        import lancedb.index
         import pyarrow as pa
 
         dim = vectors.shape[1]
@@ -150,9 +150,10 @@ class Lancedb(Rival):
 
         schema = pa.schema({"id": pa.int64(), "bucket": pa.int64(), "vector": pa.list_(pa.float32(), dim)})
         self.table = lancedb.connect(folder / "lance").create_table("v", pages(), schema=schema)
-        lists = int(2 * np.sqrt(len(vectors)))
-        self.table.create_index(metric="cosine", index_type="IVF_SQ", num_partitions=lists)
-        self.table.create_scalar_index("bucket")
+        lists = int(4 * np.sqrt(len(vectors)))
+        kind = lancedb.index.IvfSq(distance_type="cosine", num_partitions=lists)
+        self.table.create_index("vector", config=kind)
+        self.table.create_index("bucket", config=lancedb.index.BTree())
 
     def search(self, queries: np.ndarray, effort: int, below: int) -> Sequence[Sequence[int]]:
         def one(query: np.ndarray) -> list[int]:
@@ -168,7 +169,7 @@ class Lancedb(Rival):
 
 
 class MilvusLite(Rival):
-    package, kind = "milvus-lite", "IVF_FLAT, 2 sqrt(n) lists, float32"
+    package, kind = "milvus-lite", "IVF_FLAT, 4 sqrt(n) lists, float32"
     efforts = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
     def build(self, vectors: np.ndarray, buckets: np.ndarray, folder: Path) -> None:
@@ -180,7 +181,7 @@ class MilvusLite(Rival):
         schema.add_field("bucket", DataType.INT64)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=vectors.shape[1])
         index = self.client.prepare_index_params()
-        lists = int(2 * np.sqrt(len(vectors)))
+        lists = int(4 * np.sqrt(len(vectors)))
         index.add_index("vector", index_type="IVF_FLAT", metric_type="IP", params={"nlist": lists})
         self.client.create_collection("v", schema=schema)
         for start in range(0, len(vectors), 10_000):

@@ -16,6 +16,7 @@ from plmsearch.database import open_database
 from plmsearch.errors import ParameterError, StorageError
 from plmsearch.exchange.importing import ImportOptions, import_vectors
 from plmsearch.formats.vectors import open_vectors
+from plmsearch.index import faiss_index
 from plmsearch.index.approximate import ENGINE_KINDS, ApproximateIndex, build_engine, write_engine
 from plmsearch.index.base import Block, Neighbours
 from plmsearch.index.exact import ExactIndex
@@ -188,11 +189,14 @@ def test_scores_do_not_depend_on_how_vectors_lie_in_files(engine, blocks, sizes)
 def test_inner_products_are_those_of_numpy_for_mapped_and_strided_vectors(tmp_path):
     rng = np.random.default_rng(0)
     queries, vectors = rng.standard_normal((7, 24), dtype="f4"), rng.standard_normal((50, 24), dtype="f4")
-    of, rows = rng.integers(0, 7, 300), rng.integers(0, 50, 300)
+    of, rows = rng.integers(0, 7, 1500), rng.integers(0, 50, 1500)
     np.save(tmp_path / "v.npy", vectors)
     expected = np.einsum("ij,ij->i", queries[of].astype("f8"), vectors[rows].astype("f8"))
+    assert len(of) > faiss_index._FEW_PAIRS
     for same in (vectors, np.load(tmp_path / "v.npy", mmap_mode="r"), np.asfortranarray(vectors)):
         np.testing.assert_allclose(inner_products(queries, of, same, rows), expected, atol=1e-5)
+        few = inner_products(queries, of[:9], same, rows[:9])
+        np.testing.assert_allclose(few, expected[:9], atol=1e-5)
     assert inner_products(queries, of[:0], vectors, rows[:0]).shape == (0,)
 
 
@@ -219,7 +223,7 @@ def test_one_deleted_vector_makes_no_search_dearer_and_more_neighbours_make_it_v
     index_of(Spy, blocks, 32).search(query, 10)
     index_of(Spy, one_dead, 32).search(query, 10)
     index_of(Spy, blocks, 32).search(query, 10, allowed=np.concatenate([b.ids for b in blocks])[::2])
-    index_of(Spy, blocks, 32).search(query, 160)
+    index_of(Spy, blocks, 32).search(query, 40)
     assert asked == [(32, True), (32, False), (61, False), (61, True)]
 
 

@@ -21,6 +21,9 @@ from plmsearch.types import Float1D, Float2D, Int1D
 
 __all__ = ["FaissExactIndex", "faiss_facts", "faiss_module", "inner_products", "set_faiss_threads"]
 
+#: So few products are done before other threads are awake.
+_FEW_PAIRS = 1000
+
 
 def faiss_module() -> Any:
     """Import faiss; what its type stubs say of index classes and parameters is wrong."""
@@ -37,7 +40,7 @@ def set_faiss_threads(threads: int) -> None:
 
 
 def inner_products(queries: Float2D, of: Int1D, vectors: Float2D, rows: Int1D) -> Float1D:
-    """Multiply pairs of rows where they lie, on all threads: nothing is gathered first.
+    """Multiply pairs of rows where they lie, on all threads: of many, nothing is gathered first.
 
     Parameters
     ----------
@@ -62,6 +65,9 @@ def inner_products(queries: Float2D, of: Int1D, vectors: Float2D, rows: Int1D) -
     for places, n in ((of, len(queries)), (rows, len(vectors))):
         if len(places) and not 0 <= places.min() <= places.max() < n:
             raise IndexError(f"rows {places.min()} to {places.max()} of an array of {n}")
+    if len(rows) <= _FEW_PAIRS:
+        few: Float1D = np.einsum("ij,ij->i", queries[of], vectors[rows])
+        return few
     queries, vectors = (np.ascontiguousarray(a, dtype=np.float32) for a in (queries, vectors))
     of, rows = (np.ascontiguousarray(a, dtype=np.int64) for a in (of, rows))
     out = np.empty(len(rows), dtype=np.float32)
