@@ -72,18 +72,20 @@ def like(path: Path, rng: np.random.Generator) -> tuple[Callable[[int], np.ndarr
     return draw, len(stored), stored.shape[1]
 
 
-def in_turns(actions: Sequence[Callable[[], object]], rounds: int) -> tuple[list[float], list[float]]:
-    """Return the median seconds of each call, and the median of the first call's seconds over its own.
+def in_turns(actions: Sequence[Callable[[], object]], rounds: int) -> list[tuple[float, float, float]]:
+    """Return of each call: median seconds, and how much of them, and of the processor's, the first call took.
 
-    They take turns, and a ratio is of one turn, so that a machine that others use too slows both alike. The
-    first turn does not count.
+    They take turns, and a ratio is of one turn, so that a machine that others use too slows both alike; the
+    processor's time leaves the others out. The first turn does not count.
     """
-    seconds: list[list[float]] = []
-    for _ in range(rounds + 1):
-        seconds.append([took(action)[1] for action in actions])
-    counted = np.array(seconds[1:])
-    ratios = counted[:, :1] / counted
-    return np.median(counted, axis=0).tolist(), np.median(ratios, axis=0).tolist()
+    wall, cpu = np.empty((rounds + 1, len(actions))), np.empty((rounds + 1, len(actions)))
+    for turn in range(rounds + 1):
+        for column, action in enumerate(actions):
+            begun = time.process_time()
+            wall[turn, column] = took(action)[1]
+            cpu[turn, column] = time.process_time() - begun
+    ratios = [np.median(seconds[1:, :1] / seconds[1:], axis=0) for seconds in (wall, cpu)]
+    return list(zip(np.median(wall[1:], axis=0).tolist(), *(r.tolist() for r in ratios), strict=True))
 
 
 class Peak:
@@ -191,7 +193,7 @@ def compare(db: plmsearch.Database, queries: np.ndarray, rounds: int) -> None:
     found = index.search(queries, K)
     print(f"recall@{K} on queries that had no part in the build\t{float(recalls(found, truth).mean()):.4f}")
     engine, effort = index._engine, index._effort  # type: ignore[attr-defined]
-    print("what\tqueries\tms\tof raw faiss")
+    print("what\tqueries\tms\tof raw faiss\tof its CPU time")
     for size in (1, len(queries)):
         some = queries[:size]
         ways = {
@@ -199,8 +201,8 @@ def compare(db: plmsearch.Database, queries: np.ndarray, rounds: int) -> None:
             "index of plmsearch": lambda q=some: index.search(q, K),
             "Database.search, joined": lambda q=some: db.search(q, options=SearchOptions(index=choice)),
         }
-        for what, seconds, ratio in zip(ways, *in_turns(list(ways.values()), rounds), strict=True):
-            print(f"{what}\t{size}\t{seconds * 1e3:.2f}\t{ratio:.2f}")
+        for what, (seconds, ratio, of_cpu) in zip(ways, in_turns(list(ways.values()), rounds), strict=True):
+            print(f"{what}\t{size}\t{seconds * 1e3:.2f}\t{ratio:.2f}\t{of_cpu:.2f}", flush=True)
     print(f"exact search, once\t{len(queries)}\t{exact_seconds * 1e3:.0f}", flush=True)
     some = queries[:200]
     for share in (0.9, 0.5):  # below, the planner searches exactly
