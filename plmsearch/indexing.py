@@ -32,7 +32,7 @@ __all__ = ["IndexOptions", "IndexOutcome", "build_index", "index_is_due", "kind_
 BUILD_CHOICES = ("auto", "none", *ENGINE_KINDS)
 #: Below this, exact search of one query takes a few milliseconds, and an index gains nothing.
 _LEAST_VECTORS = 50_000
-#: Of the machine's memory, what the vectors of an index of whole floats may take.
+#: Of the machine's memory, what an index of a byte per component may take.
 _MEMORY_SHARE = 0.25
 #: An index is built anew when so many of a space's vectors are not in it, or not in use any more.
 _STALE_SHARE = 0.2
@@ -83,11 +83,16 @@ class IndexOutcome:
 
 
 def kind_for(n_vectors: int, dim: int) -> EngineKind | None:
-    """Return the kind of index for a space; None if exact search is quick enough."""
+    """Return the kind of index for a space; None if exact search is quick enough.
+
+    Lists, not a graph: whatever lies in between, each query is compared with every centre, so families far
+    apart cost no recall, where they cut a graph into islands. And they take a quarter of a graph's memory
+    and a small part of its time to build (docs/indexes.md).
+    """
     if n_vectors < _LEAST_VECTORS:
         return None
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return "hnsw" if n_vectors * dim * 4 <= _MEMORY_SHARE * memory else "hnsw-sq8"
+    return "ivf" if n_vectors * dim <= _MEMORY_SHARE * memory else "ivf-pq"
 
 
 def index_is_due(n_vectors: int, facts: IndexFacts | None) -> bool:
@@ -140,12 +145,7 @@ def build_index(
     assert kind is not None
     if n_vectors < 2 * _HELD:
         return IndexOutcome(name, None, f"an index is of no use below {2 * _HELD:,} vectors")
-    outcome = _built(repository, layout, ranking, kind, options, say)
-    if outcome.facts is None and options.kind == "auto":
-        # Families that lie far apart cut a graph into islands; lists are made of them.
-        say(f"{name}: {outcome.reason.partition(':')[0]}")
-        outcome = _built(repository, layout, ranking, "ivf", options, say)
-    return outcome
+    return _built(repository, layout, ranking, kind, options, say)
 
 
 def _serves(stored: StoredIndex, n_vectors: int, options: IndexOptions) -> bool:
