@@ -32,7 +32,7 @@ __all__ = ["IndexOptions", "IndexOutcome", "build_index", "index_is_due", "kind_
 BUILD_CHOICES = ("auto", "none", *ENGINE_KINDS)
 #: Below this, exact search of one query takes a few milliseconds, and an index gains nothing.
 _LEAST_VECTORS = 50_000
-#: Of the machine's memory, what the vectors of an index of whole floats may take.
+#: Of the machine's memory, what an index of a byte per component may take.
 _MEMORY_SHARE = 0.25
 #: An index is built anew when so many of a space's vectors are not in it, or not in use any more.
 _STALE_SHARE = 0.2
@@ -82,12 +82,21 @@ class IndexOutcome:
     reason: str
 
 
-def kind_for(n_vectors: int, dim: int) -> EngineKind | None:
-    """Return the kind of index for a space; None if exact search is quick enough."""
+def kind_for(n_vectors: int, dim: int) -> tuple[EngineKind | None, str]:
+    """Choose the kind of index for so many vectors, and say why; None if exact search is quick enough.
+
+    Lists, not a graph: whatever lies in between, each query is compared with every centre, so families far
+    apart cost no recall, where they cut a graph into islands. And they take a quarter of a graph's memory
+    and a small part of its time to build (docs/indexes.md).
+    """
     if n_vectors < _LEAST_VECTORS:
-        return None
+        return None, f"exact search is quick below {_LEAST_VECTORS:,} vectors"
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return "hnsw" if n_vectors * dim * 4 <= _MEMORY_SHARE * memory else "hnsw-sq8"
+    fits = n_vectors * dim <= _MEMORY_SHARE * memory
+    sizes = (
+        f"{n_vectors * dim / 1e9:.1f} GB of codes, {'at most' if fits else 'more than'} {_MEMORY_SHARE:.0%}"
+    )
+    return "ivf" if fits else "ivf-pq", f"chosen for {sizes} of {memory / 1e9:.0f} GB memory"
 
 
 def index_is_due(n_vectors: int, facts: IndexFacts | None) -> bool:
@@ -129,23 +138,18 @@ def build_index(
     if options.kind == "none":
         _drop(repository, layout, stored)
         return IndexOutcome(name, None, "no index is wanted")
-    kind = cast("EngineKind | None", options.kind)
+    kind, why = cast("EngineKind | None", options.kind), "asked for"
     if options.kind == "auto":
         if stored is not None and _serves(stored, n_vectors, options):
             return IndexOutcome(name, stored.facts, "the index is fresh")
-        kind = kind_for(n_vectors, ranking.dim)
+        kind, why = kind_for(n_vectors, ranking.dim)
         if kind is None:
             _drop(repository, layout, stored)
-            return IndexOutcome(name, None, f"exact search is quick below {_LEAST_VECTORS:,} vectors")
+            return IndexOutcome(name, None, why)
     assert kind is not None
     if n_vectors < 2 * _HELD:
         return IndexOutcome(name, None, f"an index is of no use below {2 * _HELD:,} vectors")
-    outcome = _built(repository, layout, ranking, kind, options, say)
-    if outcome.facts is None and options.kind == "auto":
-        # Families that lie far apart cut a graph into islands; lists are made of them.
-        say(f"{name}: {outcome.reason.partition(':')[0]}")
-        outcome = _built(repository, layout, ranking, "ivf", options, say)
-    return outcome
+    return _built(repository, layout, ranking, kind, options, why, say)
 
 
 def _serves(stored: StoredIndex, n_vectors: int, options: IndexOptions) -> bool:
@@ -163,6 +167,7 @@ def _built(
     ranking: StoredRanking,
     kind: EngineKind,
     options: IndexOptions,
+    why: str,
     say: Callable[[str], None],
 ) -> IndexOutcome:
     name, before = ranking.name, repository.index_of(ranking.ranking_id)
@@ -181,7 +186,7 @@ def _built(
             name, None, f"{kind} does not reach recall@10 {options.recall}: search stays exact"
         )
     add_rows(engine, blocks, order[-_HELD:])
-    facts = _facts(kind, [s.segment_id for s in segments], n_vectors, measured, options)
+    facts = _facts(kind, [s.segment_id for s in segments], n_vectors, measured, options, why)
     file = f"index-{ranking.ranking_id}-{repository.generation() + 1}.faiss"
     with storage_errors(layout.root):
         stored = StoredIndex(ranking.ranking_id, file, _published(layout, file, engine), facts)
@@ -192,7 +197,7 @@ def _built(
 
 
 def _facts(
-    kind: str, segments: list[int], n_vectors: int, measured: Measured, options: IndexOptions
+    kind: str, segments: list[int], n_vectors: int, measured: Measured, options: IndexOptions, why: str
 ) -> IndexFacts:
     return IndexFacts(
         kind=kind,
@@ -206,6 +211,7 @@ def _facts(
         n_queries=measured.n_queries,
         seconds_per_query=measured.seconds_per_query,
         exact_seconds_per_query=measured.exact_seconds_per_query,
+        reason=why,
     )
 
 

@@ -104,6 +104,7 @@ def optimize(
         }
         with record_run(repository, "optimize", parameters, [], AddReport()):
             refresh_files(repository, layout)
+            change_rankings(repository, layout, rankings or RankingChanges(), show.say)
             dead = np.array(repository.dead_sequences(), dtype=np.int64)
             for space in repository.spaces():
                 before = repository.segments(space.space_id)
@@ -117,7 +118,6 @@ def optimize(
                     _exchange(repository, layout, space, old, dead)
                 report.n_segments_after += len(repository.segments(space.space_id))
             report.n_records_dropped, report.n_sequences_dropped = repository.drop_tombstones()
-            change_rankings(repository, layout, rankings or RankingChanges(), show.say)
             refresh_files(repository, layout)  # of new rankings, and what a joined file could not bring along
             remove_unknown(repository, layout)
             for ranking in repository.rankings():

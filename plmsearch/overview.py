@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from plmsearch.errors import ParameterError
-from plmsearch.indexing import index_is_due
+from plmsearch.indexing import index_is_due, kind_for
 from plmsearch.reader import Reader
 from plmsearch.search.judge import known_nulls
 from plmsearch.search.nulls import KnownNull
@@ -254,7 +254,8 @@ def _index_description(ranking: StoredRanking, facts: IndexFacts | None) -> str:
     n_vectors = ranking.n_vectors
     due = "; plmsearch optimize is due" if index_is_due(n_vectors, facts) else ""
     if facts is None:
-        return f"exact search{due}"
+        kind, why = kind_for(n_vectors, ranking.dim)
+        return f"exact search{due}" if kind is not None else why
     n_fresh = n_vectors - facts.n_vectors
     fresh = f"; {n_fresh:,} newer vectors are searched exactly" if n_fresh > 0 else ""
     return f"{facts.describe()}{fresh}{due}"

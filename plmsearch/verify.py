@@ -266,7 +266,10 @@ def _derived(
         if isinstance(found, str):
             yield Finding("rebuildable", where, found, remedy)
             continue
-        raw, ids = files.raw_rows(repository, ranking, segment)
+        try:
+            raw, ids = files.raw_rows(repository, ranking, segment)
+        except SegmentDamaged:  # of another space of the ranking, where it is named
+            continue
         if found.vectors.shape != (len(ids), ranking.dim) or not np.array_equal(found.ids, ids):
             yield Finding("rebuildable", where, "it is not made from its segment", remedy)
         elif full and not _compare(repository, ranking, found, raw) <= _UNIT_TOLERANCE:

@@ -1,6 +1,8 @@
 """Approximate search: as good as it says, never short of hits, and never needed."""
 
 import json
+import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,14 @@ from plmsearch.database import open_database
 from plmsearch.errors import ParameterError, StorageError
 from plmsearch.exchange.importing import ImportOptions, import_vectors
 from plmsearch.formats.vectors import open_vectors
+from plmsearch.index import faiss_index
 from plmsearch.index.approximate import ENGINE_KINDS, ApproximateIndex, build_engine, write_engine
 from plmsearch.index.base import Block, Neighbours
 from plmsearch.index.exact import ExactIndex
+from plmsearch.index.faiss_index import inner_products
 from plmsearch.index.planner import Costs, choose_search
 from plmsearch.index.recall import measure, recalls
+from plmsearch.indexing import kind_for
 from plmsearch.optimize import optimize
 from plmsearch.repair import repair
 from plmsearch.search.hits import SearchOptions
@@ -148,6 +153,81 @@ def test_an_index_is_used_where_it_pays_and_never_behind_a_selective_filter(
     assert plan.reason
 
 
+def test_a_wide_filter_and_deletes_lose_no_hits_and_change_no_scores(engine, blocks):
+    """By the engine, which visits more; the oracle is exact search over what is left."""
+    built, measured = engine
+    rng = np.random.default_rng(6)
+    ids = np.concatenate([b.ids for b in blocks])
+    allowed, dead = rng.permutation(ids)[: int(0.6 * N)], np.sort(rng.choice(ids, 200, replace=False))
+    covered = [Block(b.vectors, b.ids, np.intersect1d(b.ids, dead)) for b in blocks]
+    queries = clustered(200, 12)
+    for kept in (None, allowed):
+        expected = ExactIndex(covered, DIM).search(queries, 10, allowed=kept)
+        found = index_of(built, covered, measured.effort).search(queries, 10, allowed=kept)
+        assert recalls(found, expected).mean() >= measured.recall - 0.04
+        assert found.ids.shape == (200, 10)
+        assert not np.isin(found.ids, dead).any()
+        assert kept is None or np.isin(found.ids, kept).all()
+        stored = {i: v for b in blocks for i, v in zip(b.ids.tolist(), b.vectors, strict=True)}
+        unit = unit_vectors(queries, DIM)
+        scores = [[stored[i] @ q for i in row] for row, q in zip(found.ids.tolist(), unit, strict=True)]
+        np.testing.assert_allclose(found.scores, scores, atol=1e-5)
+
+
+@pytest.mark.parametrize("sizes", [[N], [1000, 0, 1, 2999], [40] * (N // 40)])
+def test_scores_do_not_depend_on_how_vectors_lie_in_files(engine, blocks, sizes):
+    built, measured = engine
+    vectors, ids = np.concatenate([b.vectors for b in blocks]), np.concatenate([b.ids for b in blocks])
+    edges = np.cumsum([0, *sizes])
+    cut = [Block(vectors[a:b], ids[a:b]) for a, b in pairwise(edges)]
+    queries = clustered(20, 31)
+    one = index_of(built, blocks, measured.effort).search(queries, 10)
+    other = index_of(built, cut, measured.effort).search(queries, 10)
+    assert np.array_equal(one.ids, other.ids)
+    np.testing.assert_allclose(one.scores, other.scores, atol=1e-6)
+
+
+def test_inner_products_are_those_of_numpy_for_mapped_and_strided_vectors(tmp_path):
+    rng = np.random.default_rng(0)
+    queries, vectors = rng.standard_normal((7, 24), dtype="f4"), rng.standard_normal((50, 24), dtype="f4")
+    of, rows = rng.integers(0, 7, 1500), rng.integers(0, 50, 1500)
+    np.save(tmp_path / "v.npy", vectors)
+    expected = np.einsum("ij,ij->i", queries[of].astype("f8"), vectors[rows].astype("f8"))
+    assert len(of) > faiss_index._FEW_PAIRS
+    for same in (vectors, np.load(tmp_path / "v.npy", mmap_mode="r"), np.asfortranarray(vectors)):
+        np.testing.assert_allclose(inner_products(queries, of, same, rows), expected, atol=1e-5)
+        few = inner_products(queries, of[:9], same, rows[:9])
+        np.testing.assert_allclose(few, expected[:9], atol=1e-5)
+    assert inner_products(queries, of[:0], vectors, rows[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize(("of", "row"), [(7, 0), (0, 50), (-1, 0), (0, -1)])
+def test_a_row_outside_its_array_is_refused_not_read(of, row):
+    with pytest.raises(IndexError, match="of an array of"):
+        inner_products(np.ones((7, 3), "f4"), np.array([0, of]), np.ones((50, 3), "f4"), np.array([0, row]))
+
+
+def test_one_deleted_vector_makes_no_search_dearer_and_more_neighbours_make_it_visit_more(engine, blocks):
+    built, _ = engine
+    asked = []
+
+    class Spy:
+        kind, order, is_exact_in_scores = built.kind, built.order, built.is_exact_in_scores
+
+        @staticmethod
+        def propose(unit, n, effort, allowed):
+            asked.append((effort, allowed is None))
+            return built.propose(unit, n, effort, allowed)
+
+    one_dead = [Block(blocks[0].vectors, blocks[0].ids, blocks[0].ids[:1]), blocks[1]]
+    query = clustered(1, 2)
+    index_of(Spy, blocks, 32).search(query, 10)
+    index_of(Spy, one_dead, 32).search(query, 10)
+    index_of(Spy, blocks, 32).search(query, 10, allowed=np.concatenate([b.ids for b in blocks])[::2])
+    index_of(Spy, blocks, 32).search(query, 40)
+    assert asked == [(32, True), (32, False), (61, False), (61, True)]
+
+
 # --- A database ----------------------------------------------------------------------------------
 
 
@@ -191,11 +271,14 @@ def test_optimize_builds_measures_and_keeps_an_index(path):
     with open_database(path) as db:
         facts = db.index_facts(db.ranking())
         assert facts.recall >= 0.98
-        assert (facts.kind, facts.n_vectors, facts.n_queries) == ("hnsw", N, HELD // 2)
-        exact, near = targets(db, queries, index="exact"), targets(db, queries, index="hnsw")
+        assert (facts.kind, facts.n_vectors, facts.n_queries) == ("ivf", N, HELD // 2)
+        exact, near = targets(db, queries, index="exact"), targets(db, queries, index="ivf")
         assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(exact, near, strict=True)]) >= 0.97
         assert verify(db, full=True) == []
     assert f"recall@10 {facts.recall:.4f}" in cli("info", path).out
+    assert re.search(
+        r"ivf \(chosen for 0.0 GB of codes, at most 25% of \d+ GB memory\)", cli("info", path).out
+    )
     shown = json.loads(cli("info", path, "--json").out)["rankings"][0]["index"]
     assert shown["recall"] == facts.recall
     file, before = index_file(path), index_file(path).stat()
@@ -226,17 +309,24 @@ def test_new_records_are_found_at_once_and_deleted_ones_never(path, kind):
         assert all(len(found) == 10 for found in after)
 
 
-def test_where_a_graph_does_not_reach_the_recall_lists_are_tried(path, monkeypatch):
-    real = indexing.measure
-    monkeypatch.setattr(
-        indexing, "measure", lambda engine, *rest: None if engine.kind == "hnsw" else real(engine, *rest)
-    )
+def test_a_recall_that_is_not_reached_leaves_exact_search_and_says_so(path, monkeypatch):
+    monkeypatch.setattr(indexing, "measure", lambda *_: None)
     with open_database(path, create=True) as db:
-        (outcome,) = optimize(db).indexes
-        assert outcome.facts.kind == "ivf"
-        (outcome,) = optimize(db, index=indexing.IndexOptions("hnsw")).indexes
-        assert outcome.facts is None
-        assert "does not reach recall@10 0.99" in outcome.reason
+        for kind in ("auto", "hnsw"):
+            (outcome,) = optimize(db, index=indexing.IndexOptions(kind)).indexes
+            assert outcome.facts is None
+            assert "does not reach recall@10 0.99" in outcome.reason
+        queries = clustered(5, 4)
+        assert targets(db, queries) == targets(db, queries, index="exact")
+
+
+@pytest.mark.parametrize(
+    ("n_vectors", "dim", "kind"),
+    [(49_999, 512, None), (50_000, 512, "ivf"), (10**7, 10**7, "ivf-pq")],
+    ids=["small", "fits", "over a quarter of any memory"],
+)
+def test_the_kind_goes_by_size_and_memory(n_vectors, dim, kind):
+    assert kind_for(n_vectors, dim)[0] == kind
 
 
 def test_many_new_vectors_make_optimize_due(path):
@@ -246,7 +336,7 @@ def test_many_new_vectors_make_optimize_due(path):
     out = cli("info", path).out
     assert "2,500 newer vectors are searched exactly" in out
     assert "optimize is due" in out
-    assert "built: hnsw" in cli("optimize", path).err
+    assert "built: ivf" in cli("optimize", path).err
     with open_database(path) as db:
         assert db.index_facts(db.ranking()).n_vectors == N + 2500
 
@@ -265,8 +355,8 @@ def test_a_damaged_index_is_not_used_is_named_and_is_made_anew(path, harm):
         content[len(content) // 2] ^= 1
         file.write_bytes(content if harm == "flip" else content[:-100])
     with open_database(path, create=True) as db:
-        assert targets(db, queries, index="hnsw") == exact
-        assert "missing or damaged" in db.explain(db.ranking(), SearchOptions(index="hnsw"))[-1]
+        assert targets(db, queries, index="ivf") == exact
+        assert "missing or damaged" in db.explain(db.ranking(), SearchOptions(index="ivf"))[-1]
         (finding,) = verify(db) if harm != "flip" else verify(db, full=True)
         assert (finding.severity, finding.where) == ("rebuildable", f"derived/{file.name}")
         assert finding.remedy.startswith("plmsearch repair")
@@ -283,8 +373,8 @@ def test_an_index_that_is_not_there_cannot_be_asked_for(path):
         with pytest.raises(ParameterError, match="one of"):
             db.search(queries, options=SearchOptions(index="best"))
         optimize(db)
-        with pytest.raises(ParameterError, match="there is hnsw"):
-            db.search(queries, options=SearchOptions(index="ivf"))
+        with pytest.raises(ParameterError, match="there is ivf"):
+            db.search(queries, options=SearchOptions(index="hnsw"))
 
 
 def test_a_filtered_search_by_an_index_has_all_its_hits(path):
@@ -293,8 +383,8 @@ def test_a_filtered_search_by_an_index_has_all_its_hits(path):
         queries = clustered(50, 4)
         for where in ("record_id like 'r1%'", "record_id < 'r5'", "record_id in ('r1', 'r2', 'r3')"):
             exact = targets(db, queries, where=where, index="exact")
-            near = targets(db, queries, where=where, index="hnsw")
-            said = db.explain(db.ranking(), SearchOptions(where=where, index="hnsw"))[-1]
+            near = targets(db, queries, where=where, index="ivf")
+            said = db.explain(db.ranking(), SearchOptions(where=where, index="ivf"))[-1]
             if "in (" in where:
                 assert near == exact
                 assert "the filter leaves 0.07%" in said

@@ -281,3 +281,40 @@ def test_imported_vectors_of_a_model_get_their_loci(tmp_path, centred):
         assert [h.score for h in other.search([VL], k=2)[0]] == pytest.approx(
             [h.score for h in one.search([VL], k=2)[0]], abs=1e-6
         )
+
+
+def test_a_damaged_file_of_another_space_is_named_and_stops_no_write(path):
+    change(path, add=BOTH)
+    with open_database(path) as db:
+        spaces = {s.spec.name: s.space_id for s in db.spaces()}
+        (segment,) = db.repository.segments(spaces[ZERO])
+        stored = next(r for r in db.rankings() if r.name == BOTH)
+        files = [s.derived[stored.ranking_id].file for s in db.repository.segments(spaces[ONE])]
+    damaged = Layout(path).segments / segment.file
+    content = bytearray(damaged.read_bytes())
+    content[200] ^= 4
+    damaged.write_bytes(content)
+    for file in files:
+        (Layout(path).derived / file).unlink()
+    with open_database(path, create=True) as db:
+        assert db.add([("new", "WWYYHHKKDDEEFFGGWWYY")]).n_added == 1
+        damage = [f.where for f in verify(db, full=True) if f.severity == "damage"]
+        assert damage == [f"segments/{segment.file}"]
+        assert len(repair(db).quarantined) == 1
+        np.testing.assert_allclose(
+            scores_of(db, IDS, QUERIES, BOTH),
+            0.3 * cosines(db, QUERIES, ONE) + 0.7 * cosines(db, QUERIES, ZERO),
+            atol=2e-6,
+        )
+
+
+def test_a_reader_sees_rows_that_another_space_gets_later(path):
+    change(path, add=BOTH)
+    with open_database(path) as reader, open_database(path, create=True) as db:
+        before = scores_of(reader, IDS, QUERIES, BOTH)
+        ad_hoc = f"{ONE}=1,{ZERO}=5"
+        first = scores_of(reader, IDS, QUERIES, ad_hoc)
+        db.add([("late", "WWYYHHKKDDEEFFGGWWYY")])
+        for name, expected in ((BOTH, before), (ad_hoc, first)):
+            np.testing.assert_allclose(scores_of(reader, IDS, QUERIES, name), expected, atol=2e-6)
+            assert reader.search(["WWYYHHKKDDEEFFGGWWYY"], k=1, ranking=name)[0][0].target == "late"

@@ -17,9 +17,12 @@ from typing import Any
 import numpy as np
 
 from plmsearch.index.base import Block, BlockIndex, Neighbours
-from plmsearch.types import Float2D
+from plmsearch.types import Float1D, Float2D, Int1D
 
-__all__ = ["FaissExactIndex", "faiss_facts", "faiss_module", "set_faiss_threads"]
+__all__ = ["FaissExactIndex", "faiss_facts", "faiss_module", "inner_products", "set_faiss_threads"]
+
+#: So few products are done before other threads are awake.
+_FEW_PAIRS = 1000
 
 
 def faiss_module() -> Any:
@@ -34,6 +37,43 @@ def set_faiss_threads(threads: int) -> None:
     import faiss
 
     faiss.omp_set_num_threads(threads)
+
+
+def inner_products(queries: Float2D, of: Int1D, vectors: Float2D, rows: Int1D) -> Float1D:
+    """Multiply pairs of rows where they lie, on all threads: of many, nothing is gathered first.
+
+    Parameters
+    ----------
+    queries : ndarray, dtype=float32, shape=(n_queries, d)
+    of : ndarray, dtype=int64, shape=(n,)
+        Row of `queries` of each pair.
+    vectors : ndarray, dtype=float32, shape=(m, d)
+        May be mapped from a file; only the rows asked for are read.
+    rows : ndarray, dtype=int64, shape=(n,)
+        Row of `vectors` of each pair. Rising rows read a file in order.
+
+    Returns
+    -------
+    ndarray, dtype=float32, shape=(n,)
+
+    Raises
+    ------
+    IndexError
+        If a row is not in its array: faiss would read memory that is not its own.
+    """
+    faiss = faiss_module()
+    for places, n in ((of, len(queries)), (rows, len(vectors))):
+        if len(places) and not 0 <= places.min() <= places.max() < n:
+            raise IndexError(f"rows {places.min()} to {places.max()} of an array of {n}")
+    if len(rows) <= _FEW_PAIRS:
+        few: Float1D = np.einsum("ij,ij->i", queries[of], vectors[rows])
+        return few
+    queries, vectors = (np.ascontiguousarray(a, dtype=np.float32) for a in (queries, vectors))
+    of, rows = (np.ascontiguousarray(a, dtype=np.int64) for a in (of, rows))
+    out = np.empty(len(rows), dtype=np.float32)
+    pointers = [faiss.swig_ptr(a) for a in (queries, of, vectors, rows, out)]
+    faiss.pairwise_indexed_inner_product(queries.shape[1], len(rows), *pointers)
+    return out
 
 
 class FaissExactIndex(BlockIndex):

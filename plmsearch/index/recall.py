@@ -25,8 +25,9 @@ __all__ = ["K", "Measured", "measure", "recalls"]
 K = 10
 #: Scores nearer than this are the same: what float32 rounding makes of one distance.
 _SAME_SCORE = 1e-6
-#: One-sided 95% of a normal distribution: so sure is the first half that the asked recall is reached.
-_Z = 1.645
+#: One-sided 95% of a normal distribution, for a difference of two means: so sure is it that the second
+#: half, as large as the first, reaches the asked recall too.
+_Z = 1.645 * np.sqrt(2)
 
 
 @dataclass(frozen=True, slots=True)

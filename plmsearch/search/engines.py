@@ -113,7 +113,7 @@ class Engines:
         if wanted.choice == "exact":
             return exact, "exact search was asked for"
         is_asked = wanted.choice != "auto"
-        if stored is None or not set(stored.facts.segments) <= blocks.keys():
+        if stored is None or not _covers(stored, blocks):
             if is_asked:
                 raise _no_index(wanted.choice, "none")
             return exact, "there is no approximate index"
@@ -172,6 +172,13 @@ class Engines:
             return None
         _log.info("read %s in %.2f s", path, time.perf_counter() - started)
         return engine
+
+
+def _covers(stored: StoredIndex, blocks: Mapping[int, Block]) -> bool:
+    """Tell whether an index is over rows that are all there."""
+    covered = [blocks[i] for i in stored.facts.segments if i in blocks]
+    is_whole = len(covered) == len(stored.facts.segments)
+    return is_whole and sum(len(b.ids) for b in covered) == stored.facts.n_vectors
 
 
 def _no_index(choice: str, present: str) -> ParameterError:

@@ -120,6 +120,7 @@ class Repository(CatalogReader):
             connection.execute(delete(t.segments).where(s.id.in_(old)))
             if new is not None:
                 _insert_segment(connection, new)
+                _drop_incomplete(connection, new.space_id, new.segment_id)
                 connection.execute(update(t.state).values(next_segment_id=new.segment_id + 1))
             _next_generation(connection)
 
@@ -331,6 +332,7 @@ class Repository(CatalogReader):
             _insert_many(connection, t.ledger, (_ledger_values(run_id, row) for row in chunk.ledger))
             for segment in chunk.segments:
                 _insert_segment(connection, segment)
+                _drop_incomplete(connection, segment.space_id, segment.segment_id)
             _set_loci(connection, chunk.loci)
             _set_columns(connection, chunk.columns)
             connection.execute(
@@ -470,6 +472,24 @@ def _insert_segment(connection: Connection, segment: NewSegment) -> None:
             for sequence_id, row, n_windows, n_used, n_unknown in segment.rows
         ),
     )
+
+
+def _drop_incomplete(connection: Connection, space_id: int, segment_id: int) -> None:
+    """Forget derived files in which sequences have no row because a space lacked them until now.
+
+    They are of rankings that have the space behind another; the index over their rows goes with them.
+    """
+    p, first, v, d = t.ranking_parts.c, t.ranking_parts.alias("first").c, t.vectors.c, t.derived_files.c
+    with_space = select(p.ranking_id).where(p.space_id == space_id, p.position > 0)
+    rankings = connection.execute(
+        select(first.ranking_id, first.space_id).where(first.position == 0, first.ranking_id.in_(with_space))
+    ).all()
+    new = select(v.sequence_id).where(v.segment_id == segment_id)
+    for ranking_id, first_space in rankings:
+        here = select(v.segment_id).where(v.space_id == first_space, v.sequence_id.in_(new))
+        stale = delete(t.derived_files).where(d.ranking_id == ranking_id, d.segment_id.in_(here))
+        if connection.execute(stale).rowcount:
+            _drop_index(connection, ranking_id)
 
 
 def _insert_derived(connection: Connection, segment_id: int, derived: DerivedFile) -> None:

@@ -313,6 +313,8 @@ class IndexFacts:
         Number of those.
     seconds_per_query, exact_seconds_per_query : float
         Measured on the machine that built it, many queries at once.
+    reason : str
+        Why it is of this kind.
     """
 
     kind: str
@@ -326,12 +328,14 @@ class IndexFacts:
     n_queries: int
     seconds_per_query: float
     exact_seconds_per_query: float
+    reason: str = ""
 
     def describe(self) -> str:
-        """Say in a line what the index is and what it achieves."""
+        """Say in a line what the index is, why, and what it achieves."""
+        why = f" ({self.reason})" if self.reason else ""
         return (
-            f"{self.kind} over {self.n_vectors:,} vectors, effort {self.effort}, recall@10 {self.recall:.4f} "
-            f"on {self.n_queries} held-back queries ({self.recall_asked:g} asked)"
+            f"{self.kind}{why} over {self.n_vectors:,} vectors, effort {self.effort}, "
+            f"recall@10 {self.recall:.4f} on {self.n_queries} held-back queries ({self.recall_asked:g} asked)"
         )
 
     def to_json(self) -> str:

@@ -106,7 +106,10 @@ def _refresh(
         and _checked(layout.derived / derived.file, derived.stamp, full, restamp) is not None
     ):
         return []
-    raw, ids = files.raw_rows(repository, ranking, segment)
+    try:
+        raw, ids = files.raw_rows(repository, ranking, segment)
+    except SegmentDamaged:  # of another space of the ranking: that one is named by `verify`
+        return []
     loci = loci_of(repository, ids.tolist()) if ranking.needs_locus else None
     made = publish_derived(layout, segment.segment_id, ranking, raw, ids, loci)
     repository.set_derived(segment.segment_id, made)

@@ -199,7 +199,7 @@ class VectorFiles:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._raw: dict[int, Segment] = {}
-        self._derived: dict[tuple[object, int], Block] = {}
+        self._derived: dict[tuple[object, ...], Block] = {}
 
     def raw(self, segment: StoredSegment) -> Segment:
         """Return a segment as it was written.
@@ -251,10 +251,13 @@ class VectorFiles:
         return [Block(b.vectors, b.ids, b.ids[np.isin(b.ids, dead)]) for b in blocks]
 
     def _block(self, catalog: CatalogReader, ranking: StoredRanking, segment: StoredSegment) -> Block:
-        key = (ranking.key, segment.segment_id)
+        derived = segment.derived.get(ranking.ranking_id)
+        # Which rows there are depends on the other spaces too.
+        made_of = tuple(part.space.n_vectors for part in ranking.parts[1:])
+        key = (ranking.key, segment.segment_id, made_of)
         block = self._derived.get(key)
         if block is None:
-            block = self._derived_block(segment.derived.get(ranking.ranking_id))
+            block = self._derived_block(derived)
             if block is None:
                 raw, ids = self.raw_rows(catalog, ranking, segment)
                 loci = loci_of(catalog, ids.tolist()) if ranking.needs_locus else None
@@ -308,9 +311,9 @@ class VectorFiles:
         segments = catalog.segments(space.space_id)
         ids = [np.asarray(self.raw(s).ids) for s in segments]
         joined = np.concatenate([*ids, np.empty(0, dtype=np.int64)])
-        numbers = np.array([(n, row) for n, i in enumerate(ids) for row in range(len(i))], dtype=np.int64)
+        numbers = [np.column_stack([np.full(len(i), n), np.arange(len(i))]) for n, i in enumerate(ids)]
         order = np.argsort(joined)
-        return joined[order], numbers.reshape(-1, 2)[order], segments
+        return joined[order], np.concatenate([*numbers, np.empty((0, 2), dtype=np.int64)])[order], segments
 
     def rows(self, segments: Sequence[StoredSegment], places: Sequence[tuple[int, int]]) -> Float2D:
         """Gather raw vectors by (segment id, row).
