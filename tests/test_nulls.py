@@ -173,6 +173,21 @@ def test_all_ways_to_ask_say_the_same(kept):
     assert [h.emb_evalue for h in stored["twin2"]] == [h.emb_evalue for h in stored["r2"]]  # remembered
 
 
+def test_vectors_without_residues_have_a_null_too(tmp_path):
+    rng = np.random.default_rng(3)
+    vectors = rng.normal(size=(200, 8)).astype(np.float32)
+    np.save(tmp_path / "x.npy", vectors)
+    (tmp_path / "x.tsv").write_text("id\n" + "".join(f"v{i}\n" for i in range(200)))
+    assert cli("import", tmp_path / "db", tmp_path / "x.npy", "--records", tmp_path / "x.tsv").code == 0
+    expected = fit_null(unit(vectors), np.arange(200), None)
+    assert isinstance(expected, NullDistribution)
+    queries = rng.normal(size=(7, 8)).astype(np.float32)
+    p = expected.of(unit(queries), unit(vectors), None).pvalues(unit(queries) @ unit(vectors).T)
+    with open_database(tmp_path / "db") as db:
+        for row, hits in zip(p, db.search(queries, k=4), strict=True):
+            np.testing.assert_allclose([h.emb_pvalue for h in hits], np.sort(row)[:4], rtol=5e-3)
+
+
 # --- What was searched ---------------------------------------------------------------------------
 
 
