@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 import subprocess
@@ -42,6 +43,11 @@ def peptides(n: int, seed: int = 0, shortest: int = 20, longest: int = 140) -> l
 
 def records(n: int, seed: int = 0) -> list[tuple[str, str]]:
     return [(f"r{i}", residues) for i, residues in enumerate(peptides(n, seed))]
+
+
+def gz(content: bytes) -> bytes:
+    """Pack bytes, the same whenever it is done: what is packed names tests, and processes compare names."""
+    return gzip.compress(content, mtime=0)
 
 
 def write_fasta(path: Path, entries: Iterable[tuple[str, str]]) -> Path:

@@ -25,6 +25,7 @@ from support import (
     break_seal,
     cli,
     contents,
+    gz,
     ledger,
     make_db,
     peptides,
@@ -60,7 +61,7 @@ REFUSED = [
     Case("blank lines only", b"\n\n  \n", 1, ("{file}: holds only blank lines",)),
     Case(
         "truncated gzip",
-        gzip.compress(fasta(*((f"r{i}", s) for i, s in enumerate(peptides(500)))))[:-300],
+        gz(fasta(*((f"r{i}", s) for i, s in enumerate(peptides(500)))))[:-300],
         1,
         ("{file}: ", "truncated", "fetch it again"),
         file="in.fasta.gz",
@@ -220,7 +221,7 @@ def test_standard_input_is_judged_like_a_file(tmp_path, template, verb):
     for data, code, said in (
         (b"", 1, "stdin: is empty"),
         (fasta(("ok", A), ("bad", DNA)), 1, "record 'bad' (stdin, record 2)"),
-        (gzip.compress(fasta(("ok", A)))[:-6], 1, "stdin: "),
+        (gz(fasta(("ok", A)))[:-6], 1, "stdin: "),
         (fasta(("ok", A)), 0, ""),
     ):
         ended = cli(verb, db, "-", stdin=data)

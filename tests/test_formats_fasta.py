@@ -13,6 +13,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from support import gz
 
 from plmsearch.errors import FileFormatError, InputNotFoundError
 from plmsearch.formats.fasta import read_fasta
@@ -111,7 +112,7 @@ def test_a_30000_residue_record_is_read_whole(fasta):
 
 def test_the_name_of_a_packed_file_does_not_matter(tmp_path):
     path = tmp_path / "no_suffix"
-    path.write_bytes(gzip.compress(b">a\nEV\n"))
+    path.write_bytes(gz(b">a\nEV\n"))
     assert [r.record_id for r in records(path)] == ["a"]
 
 
@@ -153,8 +154,8 @@ def test_blocked_gzip_is_read_and_its_missing_end_block_is_a_truncation(tmp_path
         (b"PK\x03\x04", "zip"),
         (b"\x50\x2a\x4d\x18" + b"\0" * 8, "skippable frame"),
         ("x".encode("utf-16"), "UTF-16"),
-        (gzip.compress(b""), "is empty"),
-        (gzip.compress(b">a\nEV\n") + b"garbage", "damaged|truncated"),
+        (gz(b""), "is empty"),
+        (gz(b">a\nEV\n") + b"garbage", "damaged|truncated"),
         (PACKERS["zstd"](b">a\nEV\n") + b"garbage", "damaged|truncated"),
     ],
 )
@@ -165,7 +166,7 @@ def test_what_is_not_fasta_is_named(fasta, content, reason):
 
 
 def test_a_damaged_checksum_is_an_error(fasta):
-    packed = bytearray(gzip.compress(b">a\nEV\n"))
+    packed = bytearray(gz(b">a\nEV\n"))
     packed[-6] ^= 1
     with pytest.raises(FileFormatError, match="damaged"):
         records(fasta(bytes(packed)))

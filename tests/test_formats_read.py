@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import os
@@ -13,6 +12,7 @@ import threading
 
 import pytest
 import zstandard
+from support import gz
 
 from plmsearch.errors import FileFormatError, InputNotFoundError, StorageError, TableFormatError
 from plmsearch.formats.read import open_input
@@ -51,11 +51,11 @@ def parquet_bytes():
     ("content", "expected", "columns"),
     [
         (FASTA, "fasta", ()),
-        (gzip.compress(FASTA), "fasta", ()),
+        (gz(FASTA), "fasta", ()),
         (zstd(FASTA), "fasta", ()),
         (b"id,seq\na,EVQ\n", "csv", ("id", "seq")),
         (b"id\tseq\na\tEVQ\n", "tsv", ("id", "seq")),
-        (gzip.compress(b"id\tseq\na\tEVQ\n"), "tsv", ("id", "seq")),
+        (gz(b"id\tseq\na\tEVQ\n"), "tsv", ("id", "seq")),
         (
             b"sequence_id\tv_call\tsequence_aa\na\tIGHV1\tEVQ\n",
             "airr",
@@ -84,13 +84,13 @@ def test_an_input_can_be_read_more_than_once_and_says_where_each_record_was(give
 
 
 def test_size_and_hash_are_of_the_bytes_as_they_are(given_file):
-    packed = gzip.compress(FASTA)
+    packed = gz(FASTA)
     with open_input(given_file(packed)) as opened:
         assert opened.size_bytes == len(packed)
         assert opened.sha256() == hashlib.sha256(packed).hexdigest()
 
 
-@pytest.mark.parametrize("content", [FASTA, gzip.compress(FASTA), parquet_bytes(), b"id,seq\r\na,EVQ\r\n"])
+@pytest.mark.parametrize("content", [FASTA, gz(FASTA), parquet_bytes(), b"id,seq\r\na,EVQ\r\n"])
 def test_standard_input_is_kept_byte_for_byte_until_closed(stdin, tmp_path, content):
     stdin(content)
     with open_input("-", spool_dir=tmp_path) as opened:
@@ -114,7 +114,7 @@ def test_standard_input_works_in_a_real_pipe():
         "from plmsearch.formats.read import open_input\n"
         "with open_input('-') as opened: print([r.record_id for r in opened])"
     )
-    done = subprocess.run([sys.executable, "-c", code], input=gzip.compress(FASTA), capture_output=True)
+    done = subprocess.run([sys.executable, "-c", code], input=gz(FASTA), capture_output=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"['a', 'b']\n", b"")
 
 
@@ -154,7 +154,7 @@ def test_no_room_for_standard_input_is_a_storage_error(stdin, tmp_path):
     ("content", "reason"),
     [
         (b"", "is empty"),
-        (gzip.compress(b""), "is empty"),
+        (gz(b""), "is empty"),
         (b"\n\n  \n", "holds only blank lines"),
         (b"@a\nACGT\n+\nIIII\n", "is FASTQ"),
         (b"\xef\xbb\xbf>a\nEV\n", "byte order mark"),
@@ -163,8 +163,8 @@ def test_no_room_for_standard_input_is_a_storage_error(stdin, tmp_path):
         (b"@words\n", "is neither FASTA nor a table"),
         (bytes(range(256)) * 10, "is a binary file"),
         (b"\x89HDF\r\n\x1a\n\0\0", "is an HDF5 file"),
-        (gzip.compress(parquet_bytes()), "is a binary file"),
-        (gzip.compress(FASTA)[:-3], "truncated"),
+        (gz(parquet_bytes()), "is a binary file"),
+        (gz(FASTA)[:-3], "truncated"),
     ],
 )
 def test_what_cannot_be_read_is_refused_when_opened(given_file, content, reason):

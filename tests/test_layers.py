@@ -30,6 +30,7 @@ LAYERS: dict[str, Rank] = {
     "vectors": (1, 0),
     "transform": (1, 1),
     "transform_fit": (1, 2),
+    "genes": (1, 0),
     "metadata": (1, 0),
     "filters": (1, 1),
     "numbering": (1, 1),

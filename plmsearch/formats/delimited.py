@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -73,15 +73,44 @@ class DelimitedTable:
         FileFormatError
             If the file is truncated, damaged, binary or not UTF-8.
         """
+        for line, cells in self._rows(lambda lines: lines):
+            yield line, [cell or None for cell in cells]
+
+    def raw_rows(self) -> Iterator[tuple[str, list[str]]]:
+        """Yield the text of each row as it is in the file, line end included, and its cells.
+
+        A byte order mark, and blank lines, are left out; a quoted cell that spans lines is one row.
+
+        Raises
+        ------
+        TableFormatError, FileFormatError
+            As `rows`.
+        """
+        texts = _Texts()
+        for _, cells in self._rows(texts.noted, after_header=texts.taken):
+            yield texts.taken(), cells
+
+    def raw_header(self) -> str:
+        """Return the text of the header as it is in the file, without its line end."""
+        texts = _Texts()
         with closing(open_binary(self.path, self.source)) as handle:
-            lines = _decoded(handle, self.source)
-            rows = _parsed(lines, self.delimiter, self.source)
+            next(_parsed(texts.noted(_decoded(handle, self.source)), self.delimiter, self.source), None)
+        return texts.taken().rstrip("\r\n")
+
+    def _rows(
+        self,
+        through: Callable[[Iterator[str]], Iterator[str]],
+        after_header: Callable[[], object] = lambda: None,
+    ) -> Iterator[tuple[int, list[str]]]:
+        with closing(open_binary(self.path, self.source)) as handle:
+            rows = _parsed(through(_decoded(handle, self.source)), self.delimiter, self.source)
             next(rows, None)
+            after_header()
             n_columns = len(self.columns)
             for line, n_lines, cells in rows:
                 if len(cells) != n_columns or n_lines > 1:
                     self._check(line, cells)
-                yield line, [cell or None for cell in cells]
+                yield line, cells
 
     def _check(self, line: int, cells: list[str]) -> None:
         if len(cells) != len(self.columns):
@@ -96,6 +125,25 @@ class DelimitedTable:
                 f"the row at line {line} has a quoted cell that holds tabs and line ends",
                 hint="a quote at the start of a cell is probably never closed; double it or remove it",
             )
+
+
+class _Texts:
+    """The text of the lines that a parser has read since it was last asked."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    def noted(self, lines: Iterator[str]) -> Iterator[str]:
+        """Hand lines on and keep them."""
+        for line in lines:
+            self._lines.append(line)
+            yield line
+
+    def taken(self) -> str:
+        """Return what was read, without the blank lines it begins with."""
+        text = "".join(self._lines).lstrip("\r\n")
+        self._lines.clear()
+        return text
 
 
 def open_delimited(path: str | Path, source: str) -> DelimitedTable:

@@ -27,7 +27,7 @@ from plmsearch.formats.fasta import read_fasta
 from plmsearch.formats.tables import Table, choose_columns, open_table, table_records
 from plmsearch.sequences import SequenceRecord
 
-__all__ = ["STDIN", "InputFile", "open_input"]
+__all__ = ["STDIN", "InputFile", "open_input", "rereadable"]
 
 #: The path that means standard input.
 STDIN = "-"
@@ -136,7 +136,7 @@ def open_input(
         If standard input cannot be written to `spool_dir`.
     """
     name = "stdin" if str(path) == STDIN else str(path)
-    is_temporary = str(path) == STDIN or _is_stream(path)
+    is_temporary = _read_once(path)
     file = _spooled(path, name, spool_dir) if is_temporary else Path(path)
     try:
         kind, columns, records = _recognised(file, name, id_col, seq_col)
@@ -187,6 +187,44 @@ def _table_reader(
 
 
 # --- Input that cannot be read twice ---------------------------------------------------------------
+
+
+@contextmanager
+def rereadable(path: str | Path) -> Iterator[tuple[Path, str]]:
+    """Make sure that an input can be read more than once while the block runs.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file, or ``-`` for standard input.
+
+    Yields
+    ------
+    file : Path
+        The file itself, or a temporary copy of what cannot be read twice.
+    name : str
+        The name for messages.
+
+    Raises
+    ------
+    InputNotFoundError
+        If standard input is closed.
+    StorageError
+        If the copy cannot be written.
+    """
+    name = "stdin" if str(path) == STDIN else str(path)
+    if not _read_once(path):
+        yield Path(path), name
+        return
+    file = _spooled(path, name, None)
+    try:
+        yield file, name
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def _read_once(path: str | Path) -> bool:
+    return str(path) == STDIN or _is_stream(path)
 
 
 def _is_stream(path: str | Path) -> bool:

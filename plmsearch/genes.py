@@ -1,0 +1,65 @@
+"""Names of V, D and J genes in the spellings of IMGT, OGRDB, IgBLAST and 10x.
+
+A *call* is what a tool wrote for one row: an allele (``IGHV1-2*01``), a gene (``IGHV1-2``), IMGT's form
+with species and function (``Homsap IGHV1-2*01 F``), an OGRDB cluster (``IGHVF6-G21*09``), or a list of
+any of these. What is compared is the set of genes of a call: every gene that is listed counts.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["call_families", "call_genes", "call_locus"]
+
+# The start of a name as in Change-O (changeo.Gene.gene_regex), which is what the field groups by; the
+# rest of a name ends at the allele, at white space or at what parts a list.
+_GENE = re.compile(r"(?:IG[HKL]|TR[ABGD])[VDJ][A-Z0-9(][-/\w().]*", re.ASCII)
+_FAMILY = re.compile(r"(?:IG[HKL]|TR[ABGD])[VDJ](?:F?[0-9]+|[^-/]+)", re.ASCII)
+_LOCUS = re.compile(r"IG[HKL]|TR[ABGD]", re.ASCII)
+
+
+def call_genes(call: str) -> tuple[str, ...]:
+    """Return every gene that a call lists.
+
+    Parameters
+    ----------
+    call : str
+        As in ``v_call`` or ``j_call``; may be empty.
+
+    Returns
+    -------
+    tuple of str
+        Distinct, in the order of the call, without alleles; empty if no gene is named.
+
+    Examples
+    --------
+    >>> call_genes("Homsap IGHV3-11*05 F, or Homsap IGHV3-11*06 F")
+    ('IGHV3-11',)
+    >>> call_genes("IGHV1-69*01,IGHV1-69D*01"), call_genes("IGHVF6-G21*09"), call_genes("None")
+    (('IGHV1-69', 'IGHV1-69D'), ('IGHVF6-G21',), ())
+    """
+    return tuple(dict.fromkeys(_GENE.findall(call)))
+
+
+def call_families(call: str) -> tuple[str, ...]:
+    """Return the family (IMGT subgroup) of every gene that a call lists.
+
+    Examples
+    --------
+    >>> call_families("IGHV1-2*01,IGHV1/OR15-1*01,IGHV3-30-3*01"), call_families("IGHVF6-G21*09")
+    (('IGHV1', 'IGHV3'), ('IGHVF6',))
+    """
+    matches = (_FAMILY.match(gene) for gene in call_genes(call))
+    return tuple(dict.fromkeys(match.group() for match in matches if match))
+
+
+def call_locus(call: str) -> str:
+    """Return the locus of the first gene that a call names, such as ``IGH``; empty if there is none.
+
+    Examples
+    --------
+    >>> call_locus("Homsap IGKV1-5*01 F"), call_locus("")
+    ('IGK', '')
+    """
+    match = _LOCUS.search(call)
+    return match.group() if match else ""

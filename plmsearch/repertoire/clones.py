@@ -1,0 +1,292 @@
+"""Clonal families of a rearrangement table: which rows take part, how, and what is told about it.
+
+A family lies within one donor. Heavy chains are grouped; a light chain has the family of its cell, and
+a T-cell receptor, which does not mutate, the one of its own clonotype.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plmsearch.errors import ParameterError
+from plmsearch.repertoire.blocks import gene_blocks, key_blocks, merge_genes
+from plmsearch.repertoire.clonotype import Rearrangements, genes_of
+from plmsearch.repertoire.families import Families, find_families
+from plmsearch.repertoire.linkage import NUCLEOTIDES, RESIDUES
+
+__all__ = ["METHODS", "V_CALLS", "CloneOptions", "Clones", "Status", "assign_clones"]
+
+Ints: TypeAlias = NDArray[np.int64]
+
+Method: TypeAlias = Literal["junction", "cdr3"]
+VCall: TypeAlias = Literal["set", "first"]
+METHODS: tuple[str, ...] = ("auto", *get_args(Method))
+V_CALLS: tuple[VCall, ...] = get_args(VCall)
+
+#: Why a row has no family.
+Status: TypeAlias = Literal[
+    "", "no_junction", "no_calls", "not_productive", "light_unpaired", "tcr", "other_locus"
+]
+
+_HEAVY = ("IGH", "")  # a row whose locus nothing tells is taken for a heavy chain, and said so
+_LIGHT = ("IGK", "IGL")
+_TCR = ("TRA", "TRB", "TRG", "TRD")
+#: Junctions are compared as nucleotides if so large a share of the rows that have one has nucleotides.
+_MOSTLY = 0.9
+#: With V and J calls for at least this share of heavy chains, calls are used.
+_CALLED = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class CloneOptions:
+    """How rows are grouped.
+
+    Parameters
+    ----------
+    method : {"auto", "junction", "cdr3"}
+        With V and J calls or without; auto: with, where most heavy chains have them.
+    threshold : float or None
+        Largest share of mismatches of a link; None: found, block by block.
+    v_call : {"set", "first"}
+        Of a call that lists several genes all, or the first.
+    split_light : bool
+        Divide families by the V and J genes of the light chain of the cell.
+    productive : bool
+        Leave out rows that the input says are not productive.
+
+    Raises
+    ------
+    ParameterError
+        If a value is none of these.
+    """
+
+    method: str = "auto"
+    threshold: float | None = None
+    v_call: VCall = "set"
+    split_light: bool = False
+    productive: bool = False
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ParameterError("method", self.method, f"one of {', '.join(METHODS)}")
+        if self.v_call not in V_CALLS:
+            raise ParameterError("v-call", self.v_call, f"one of {', '.join(V_CALLS)}")
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise ParameterError("threshold", self.threshold, "from 0 to 1")
+
+
+@dataclass(slots=True)
+class Clones:
+    """Families of the rows of a table.
+
+    Parameters
+    ----------
+    clone_id : list of str
+        "" for none. Families are numbered from 1 in the order of their first row.
+    status : list of Status
+        Why a row has none; "" where it has one.
+    method : {"junction", "cdr3"}
+        As it was chosen.
+    unit : {"nucleotides", "residues"}
+        Of junctions.
+    families : Families
+        Of the heavy chains that took part.
+    n_heavy : int
+        How many these are.
+    n_assumed_heavy : int
+        Rows whose locus nothing tells.
+    n_donors : int
+    """
+
+    clone_id: list[str]
+    status: list[Status]
+    method: Method
+    unit: str
+    families: Families
+    n_heavy: int
+    n_assumed_heavy: int
+    n_donors: int
+    sizes: list[int] = field(default_factory=list)
+
+    def status_counts(self) -> dict[str, int]:
+        """Count the rows without a family by reason."""
+        return dict(sorted(Counter(status for status in self.status if status).items()))
+
+
+def assign_clones(rows: Rearrangements, options: CloneOptions) -> Clones:
+    """Group the rows of a table into clonal families.
+
+    Parameters
+    ----------
+    rows : Rearrangements
+    options : CloneOptions
+
+    Returns
+    -------
+    Clones
+    """
+    status = _first_status(rows, productive=options.productive)
+    heavy = [i for i, s in enumerate(status) if not s and rows.locus[i] in _HEAVY]
+    junctions, unit = _junctions(rows, heavy)
+    method = _method(rows, heavy, options.method)
+    genes = {i: genes_of(rows.calls[i], first=options.v_call == "first") for i in heavy}
+    for i in heavy:
+        if not _readable(junctions[i], unit):
+            status[i] = "no_junction"
+        elif method == "junction" and not all(genes[i]):
+            status[i] = "no_calls"
+    heavy = [i for i in heavy if not status[i]]
+    found = _heavy_families([rows.donor[i] for i in heavy], [junctions[i] for i in heavy],
+                            [genes[i] for i in heavy], method, unit, options.threshold)  # fmt: skip
+    family: dict[int, Hashable] = dict(zip(heavy, found.labels.tolist(), strict=True))
+    if options.split_light:
+        family = _split_by_light(rows, family, first=options.v_call == "first")
+    _add_light(rows, family, status)
+    _add_tcr(rows, family, status)
+    ids, sizes = _numbered(family, len(rows))
+    assumed = sum(1 for i in heavy if not rows.locus[i])
+    donors = len({rows.donor[i] for i in heavy})
+    return Clones(ids, status, method, unit, found, len(heavy), assumed, donors, sizes)
+
+
+def _first_status(rows: Rearrangements, *, productive: bool) -> list[Status]:
+    known = {*_HEAVY, *_LIGHT, *_TCR}
+    status: list[Status] = []
+    for locus, is_productive in zip(rows.locus, rows.productive, strict=True):
+        if productive and not is_productive:
+            status.append("not_productive")
+        else:
+            status.append("" if locus in known else "other_locus")
+    return status
+
+
+def _method(rows: Rearrangements, heavy: Sequence[int], wanted: str) -> Method:
+    if wanted != "auto":
+        return "junction" if wanted == "junction" else "cdr3"
+    n_called = sum(all(genes_of(rows.calls[i], first=True)) for i in heavy)
+    return "junction" if heavy and n_called >= _CALLED * len(heavy) else "cdr3"
+
+
+def _junctions(rows: Rearrangements, heavy: Sequence[int]) -> tuple[list[str], str]:
+    """Choose nucleotides or residues for all rows: their distances are not the same thing."""
+    n_nucleotides = sum(bool(rows.nucleotides[i]) for i in heavy)
+    n_any = sum(bool(rows.nucleotides[i] or rows.residues[i]) for i in heavy)
+    unit = "nucleotides" if n_nucleotides >= _MOSTLY * n_any else "residues"
+    return (rows.nucleotides if unit == "nucleotides" else rows.residues), unit
+
+
+def _readable(junction: str, unit: str) -> bool:
+    """Tell whether half of the letters or more are known: others would be near to everything."""
+    alphabet = NUCLEOTIDES if unit == "nucleotides" else RESIDUES
+    return bool(junction) and 2 * sum(map(junction.count, alphabet)) >= len(junction)
+
+
+def _heavy_families(
+    donors: list[str],
+    junctions: list[str],
+    genes: Sequence[tuple[frozenset[str], frozenset[str]]],
+    method: Method,
+    unit: str,
+    threshold: float | None,
+) -> Families:
+    lengths = [len(junction) for junction in junctions]
+    with_genes = method == "junction"
+    if with_genes:
+        blocks = gene_blocks(donors, lengths, genes)
+        groups = [min(j) for _, j in genes]
+        kinds = [f"{d}\t{min(v)}\t{min(j)}" for d, (v, j) in zip(donors, genes, strict=True)]
+    else:
+        blocks = key_blocks(list(zip(donors, lengths, strict=True)))
+        groups, kinds = [""] * len(junctions), donors
+    return find_families(
+        junctions,
+        blocks,
+        kinds,
+        groups,
+        nucleotides=unit == "nucleotides",
+        same_v=with_genes,
+        threshold=threshold,
+    )
+
+
+# --- Light chains and T-cell receptors -----------------------------------------------------------
+
+
+def _cell(rows: Rearrangements, i: int) -> tuple[str, str, str] | None:
+    cell = rows.cell[i]
+    return None if cell is None else (rows.donor[i], *cell)
+
+
+def _best_of_cells(rows: Rearrangements, members: Sequence[int]) -> dict[tuple[str, str, str], int]:
+    """Choose one row of each cell: highest umi_count, else duplicate_count, else the first."""
+    best: dict[tuple[str, str, str], int] = {}
+    for i in members:
+        cell = _cell(rows, i)
+        if cell is not None and (cell not in best or rows.weight[i] > rows.weight[best[cell]]):
+            best[cell] = i
+    return best
+
+
+def _add_light(rows: Rearrangements, family: dict[int, Hashable], status: list[Status]) -> None:
+    """Give each light chain the family of its cell's heavy chain."""
+    heavy_of = _best_of_cells(rows, list(family))
+    for i, locus in enumerate(rows.locus):
+        if locus not in _LIGHT or status[i]:
+            continue
+        cell = _cell(rows, i)
+        if cell in heavy_of:
+            family[i] = family[heavy_of[cell]]
+        else:
+            status[i] = "light_unpaired"
+
+
+def _split_by_light(rows: Rearrangements, family: dict[int, Hashable], *, first: bool) -> dict[int, Hashable]:
+    """Divide families by the V and J genes of the light chain of the cell.
+
+    A heavy chain without one stays with the largest part: nothing tells it apart.
+    """
+    light_of = _best_of_cells(rows, [i for i, locus in enumerate(rows.locus) if locus in _LIGHT])
+    members: dict[Hashable, list[int]] = {}
+    for i, label in family.items():
+        members.setdefault(label, []).append(i)
+    divided: dict[int, Hashable] = {}
+    for label, rows_of in members.items():
+        genes = {}
+        for i in rows_of:
+            light = light_of.get(_cell(rows, i) or ("", "", ""))
+            if light is not None and all(calls := genes_of(rows.calls[light], first=first)):
+                genes[i] = calls
+        parts = merge_genes(genes.values())
+        part_of = {i: parts[calls] for i, calls in genes.items()}
+        sizes = Counter(part_of.values())
+        largest = max(sizes, key=lambda part: sizes[part]) if sizes else 0
+        divided |= {i: (label, part_of.get(i, largest)) for i in rows_of}
+    return divided
+
+
+def _add_tcr(rows: Rearrangements, family: dict[int, Hashable], status: list[Status]) -> None:
+    """Group T-cell receptor chains of one donor, locus, V and J genes and nucleotide junction."""
+    for i, locus in enumerate(rows.locus):
+        if locus not in _TCR or status[i]:
+            continue
+        v, j = genes_of(rows.calls[i], first=False)
+        if v and j and rows.nucleotides[i]:
+            family[i] = (rows.donor[i], locus, v, j, rows.nucleotides[i])
+        else:
+            status[i] = "tcr"
+
+
+def _numbered(family: dict[int, Hashable], n: int) -> tuple[list[str], list[int]]:
+    """Number families in the order of their first row; return ids and sizes in rows."""
+    numbers: dict[Hashable, int] = {}
+    ids = [""] * n
+    for i in sorted(family):
+        ids[i] = str(numbers.setdefault(family[i], len(numbers) + 1))
+    counts = Counter(one for one in ids if one)
+    return ids, [counts[str(number)] for number in numbers.values()]

@@ -1,0 +1,188 @@
+"""What clonal grouping needs to know of each rearrangement: locus, genes, junction, donor, cell.
+
+A *clonotype* is an equal key of locus, V gene, J gene and junction; a clonal family is wider: it has
+descended from one rearrangement and may have mutated since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from plmsearch.formats.airr import RESIDUE_COLUMNS
+from plmsearch.genes import call_genes, call_locus
+from plmsearch.metadata import FALSE_TEXTS
+from plmsearch.numbering import Domain, ImmunumNumberer, Numberer
+from plmsearch.repertoire.blocks import Genes
+
+__all__ = ["COLUMNS", "Rearrangements", "genes_of", "read_rearrangements", "translate"]
+
+#: Columns that are read.
+COLUMNS = (
+    "locus", "v_call", "j_call", "c_call", "productive", "junction", "junction_aa", "cdr3_aa",
+    "sample_id", "repertoire_id", "cell_id", "umi_count", "duplicate_count", *RESIDUE_COLUMNS, "sequence",
+)  # fmt: skip
+
+#: The standard genetic code, codons in the order TTT, TTC, TTA, TTG, TCT ... (NCBI table 1).
+_RESIDUES = "FFLLSSSSYY**CC*WLLLLPPPPHHQQRRRRIIIMTTTTNNKKSSRRVVVVAAAADDEEGGGG"
+_CODONS = dict(zip((a + b + c for a in "TCAG" for b in "TCAG" for c in "TCAG"), _RESIDUES, strict=True))
+#: Residues before and after a junction that tell it from another place in the chain.
+_CONTEXT = 8
+
+
+@dataclass(slots=True)
+class Rearrangements:
+    """Columns of equal length, one entry for each row.
+
+    Parameters
+    ----------
+    locus : list of str
+        ``IGH`` and so on; "" if nothing says.
+    calls : list of (str, str)
+        V call and J call as given.
+    nucleotides, residues : list of str
+        Junction, conserved residues included, upper case; "" if there is none.
+    donor, cell : list of str
+        "" where not known. A cell is named within its sample.
+    productive : list of bool
+        False only where the input says so.
+    weight : list of (int, int)
+        umi_count, duplicate_count; to choose among several chains of a cell.
+    n_numbered, n_nucleotides_found : int
+        Rows whose junction comes from the chain's residues, and how many of these were found again in
+        the nucleotides.
+    """
+
+    locus: list[str] = field(default_factory=list)
+    calls: list[tuple[str, str]] = field(default_factory=list)
+    nucleotides: list[str] = field(default_factory=list)
+    residues: list[str] = field(default_factory=list)
+    donor: list[str] = field(default_factory=list)
+    cell: list[tuple[str, str] | None] = field(default_factory=list)
+    productive: list[bool] = field(default_factory=list)
+    weight: list[tuple[int, int]] = field(default_factory=list)
+    n_numbered: int = 0
+    n_nucleotides_found: int = 0
+
+    def __len__(self) -> int:
+        return len(self.locus)
+
+
+def genes_of(calls: tuple[str, str], *, first: bool) -> Genes:
+    """Return the V genes and J genes of two calls, all or the first of each."""
+    v, j = (call_genes(call) for call in calls)
+    return (frozenset(v[:1]), frozenset(j[:1])) if first else (frozenset(v), frozenset(j))
+
+
+def translate(nucleotides: str) -> str:
+    """Translate whole codons; X for a codon with an unknown nucleotide.
+
+    Examples
+    --------
+    >>> translate("TGTGCNAGA"), translate("TGTG")
+    ('CXR', 'C')
+    """
+    whole = len(nucleotides) // 3 * 3
+    return "".join(_CODONS.get(nucleotides[i : i + 3], "X") for i in range(0, whole, 3))
+
+
+def read_rearrangements(
+    rows: Iterable[tuple[Sequence[str], str]], numberer: Numberer | None = None
+) -> Rearrangements:
+    """Gather what is needed from the rows of a table.
+
+    Parameters
+    ----------
+    rows : iterable of (cells, donor)
+        Cells of `COLUMNS`, and the donor.
+    numberer : Numberer, optional
+        Finds the junction of chains without one. Default: immunum.
+
+    Returns
+    -------
+    Rearrangements
+    """
+    found = Rearrangements()
+    numberer = numberer or ImmunumNumberer()
+    for cells, donor in rows:
+        row = dict(zip(COLUMNS, cells, strict=True))
+        nucleotides, residues = _given_junction(row)
+        locus = _locus(row)
+        given = bool(nucleotides or residues)
+        if not given or not locus:
+            numbered = _numbered(row, numberer)
+            locus = locus or numbered[2]
+            if not given:
+                nucleotides, residues = numbered[:2]
+                found.n_numbered += bool(residues)
+                found.n_nucleotides_found += bool(nucleotides)
+        found.locus.append(locus)
+        found.calls.append((row["v_call"], row["j_call"]))
+        found.nucleotides.append(nucleotides)
+        found.residues.append(residues)
+        found.donor.append(donor)
+        sample = row["sample_id"] or row["repertoire_id"]
+        found.cell.append((sample, row["cell_id"]) if row["cell_id"] else None)
+        found.productive.append(row["productive"] not in FALSE_TEXTS)
+        found.weight.append((_count(row["umi_count"]), _count(row["duplicate_count"])))
+    return found
+
+
+def _locus(row: dict[str, str]) -> str:
+    named = row["locus"].strip().upper()
+    return named or next((locus for c in ("v_call", "j_call", "c_call") if (locus := call_locus(row[c]))), "")
+
+
+def _given_junction(row: dict[str, str]) -> tuple[str, str]:
+    """Return the junction as nucleotides and as residues."""
+    nucleotides = row["junction"].strip().upper()
+    residues = row["junction_aa"].strip().upper()
+    if not residues and nucleotides and len(nucleotides) % 3 == 0:
+        residues = translate(nucleotides)
+    elif not residues and (cdr3 := row["cdr3_aa"].strip().upper()):
+        residues = f"C{cdr3}W"  # the two residues that CDR3 lacks; their kind does not matter to a distance
+    return nucleotides, residues
+
+
+def _numbered(row: dict[str, str], numberer: Numberer) -> tuple[str, str, str]:
+    """Return the junction as nucleotides, where found again, and residues, and the locus, by numbering."""
+    chain = next((row[name] for name in RESIDUE_COLUMNS if row[name]), "")
+    chain = chain.replace("-", "").replace(".", "").strip().upper()
+    domains = numberer.domains(chain) if chain else ()
+    # the heavy domain of a single-chain Fv; of two heavy ones neither
+    domains = tuple(d for d in domains if d.locus == "IGH") or domains
+    if len(domains) != 1:
+        return "", "", ""
+    start, end = _junction_place(domains[0])
+    nucleotides = _find_nucleotides(row["sequence"].strip().upper(), chain, start, end)
+    return nucleotides, chain[start:end], domains[0].locus
+
+
+def _junction_place(domain: Domain) -> tuple[int, int]:
+    """Return where the junction is in the chain: CDR3 and one residue on each side."""
+    regions = domain.regions
+    before = sum(len(regions[name]) for name in ("fwr1", "cdr1", "fwr2", "cdr2", "fwr3"))
+    start = domain.start + before - 1
+    return start, start + len(regions["cdr3"]) + 2
+
+
+def _find_nucleotides(sequence: str, chain: str, start: int, end: int) -> str:
+    """Find a part of a chain in the nucleotides it was translated from; "" if not in just one place."""
+    left = max(start - _CONTEXT, 0)
+    wanted = chain[left : end + _CONTEXT]
+    found = []
+    for frame in range(3):
+        translated = translate(sequence[frame:])
+        at = translated.find(wanted)
+        if at >= 0:
+            found.append(frame + 3 * (at + start - left))
+            if translated.find(wanted, at + 1) >= 0:
+                return ""
+    return sequence[found[0] : found[0] + 3 * (end - start)] if len(found) == 1 else ""
+
+
+def _count(text: str) -> int:
+    try:
+        return int(float(text)) if text else 0
+    except (ValueError, OverflowError):
+        return 0
