@@ -237,7 +237,7 @@ def _threshold(report: CloneReport, options: CloneOptions) -> dict[str, Any]:
     for limit in families.limits:
         by_length.setdefault(limit.length, []).append(limit.most)
     return {
-        "rule": "per block: the largest distance at which a sequence's family is expected to have at most "
+        "rule": "per block: the largest distance at which a sequence is expected to have at most "
         f"{FALSE_LINKS} links to unrelated sequences",
         "expected_false_links": FALSE_LINKS,
         "near_copy": NEAR_COPY,
