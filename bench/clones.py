@@ -271,7 +271,8 @@ def measure_scale(pool: Sequence[tuple[str, str, str]], n: int) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
         f"{n} rows: {seconds:.1f} s, peak {peak:.2f} GiB (simulation included), pairwise F1 "
-        f"{found.pairwise_f1:.3f}, B-cubed {found.bcubed_f1:.3f}, largest family {max(clones.sizes)}"
+        f"{found.pairwise_f1:.3f} (precision {found.pairwise_precision:.3f}, recall "
+        f"{found.pairwise_recall:.3f}), B-cubed {found.bcubed_f1:.3f}, largest family {max(clones.sizes)}"
     )
 
 

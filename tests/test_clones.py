@@ -275,6 +275,7 @@ def test_what_cannot_be_grouped_is_refused_before_anything_is_written(tmp_path):
         ("--v-call", "all"),
         ("--threshold", 2),
         ("--clone-col", "locus"),
+        ("--clone-col", "v_cigar"),
     ):
         assert cli("clones", source, "-o", tmp_path / "out.tsv", *wrong).code == 1
     assert cli("clones", source, "-o", tmp_path / "out.tsv.gz").code == 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from plmsearch.cli import options as o
-from plmsearch.cli.console import handles_errors, note
+from plmsearch.cli.console import EXIT_INTERRUPTED, handles_errors, note
 
 if TYPE_CHECKING:
     from plmsearch.repertoire.clone_table import CloneReport
@@ -73,6 +73,10 @@ def clones(
     from plmsearch.repertoire.clones import CloneOptions
 
     options = CloneOptions(method, threshold, v_call, split_light, productive)  # type: ignore[arg-type]
-    report: CloneReport = clone_table(source, output, options, TableOptions(by, clone_col, overwrite))
+    try:
+        report: CloneReport = clone_table(source, output, options, TableOptions(by, clone_col, overwrite))
+    except KeyboardInterrupt:
+        note("interrupted; nothing was written, the same command begins anew")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
     for line in report_lines(report, options) if not quiet else ():
         note(line)

@@ -14,6 +14,7 @@ import numpy as np
 
 from plmsearch._version import __version__
 from plmsearch.errors import ParameterError, TableFormatError
+from plmsearch.formats.airr import REQUIRED_COLUMNS
 from plmsearch.formats.output import STDOUT, open_output
 from plmsearch.formats.rearrangements import RearrangementTable, open_rearrangements
 from plmsearch.repertoire.agreement import Agreement, agreement
@@ -140,8 +141,8 @@ def _donor_column(table: RearrangementTable, by: str | None) -> str:
 
 def _check_columns(table: RearrangementTable, options: TableOptions) -> str:
     """Return the name of the column of reasons."""
-    if options.clone_col in COLUMNS or options.clone_col == "sequence_id":
-        raise ParameterError("clone-col", options.clone_col, "a column that is not read")
+    if options.clone_col in (*COLUMNS, *REQUIRED_COLUMNS):
+        raise ParameterError("clone-col", options.clone_col, "a column of its own, none of AIRR's others")
     return "clone_status" if options.clone_col == _CLONE_COLUMN else f"{options.clone_col}_status"
 
 
@@ -236,7 +237,7 @@ def _threshold(report: CloneReport, options: CloneOptions) -> dict[str, Any]:
     for limit in families.limits:
         by_length.setdefault(limit.length, []).append(limit.most)
     return {
-        "rule": "per block: the largest distance at which a sequence's family is expected to have at most "
+        "rule": "per block: the largest distance at which a sequence is expected to have at most "
         f"{FALSE_LINKS} links to unrelated sequences",
         "expected_false_links": FALSE_LINKS,
         "near_copy": NEAR_COPY,

@@ -145,8 +145,8 @@ def _automatic(
 ) -> tuple[list[Ints], list[int], Null]:
     """Find the groups of each block, the most mismatches of its links, and the null they follow from.
 
-    Single linkage joins whole families, so what must be rare is a false link of any member of a family.
-    The mean size of families is not known beforehand: it is taken from a first grouping as if it were 1.
+    Unrelated families are counted first as sets of near copies, then as the families that follow, times
+    their mean size: near copies are too many where a family has mutated far.
     """
     links = [forest(c, most_mismatches(MOST_SHARE, c.shape[1])) for c in codes]
     near = [
@@ -154,11 +154,11 @@ def _automatic(
         for tree, c in zip(links, codes, strict=True)
     ]
     null = _null(nodes, codes, near, codon, same_v=same_v)
-    opportunities = _opportunities(nodes, codes, near, codon)
     groups, most, mean_size = near, [0] * len(codes), 1.0
     for _ in range(2):
+        opportunities = mean_size * _unrelated(nodes, codes, groups, codon)
         most = [
-            null.most_mismatches(c.shape[1], mean_size * expected) if len(c) > 1 else 0
+            null.most_mismatches(c.shape[1], expected) if len(c) > 1 else 0
             for c, expected in zip(codes, opportunities.tolist(), strict=True)
         ]
         groups = [tree.groups(len(c), m) for tree, c, m in zip(links, codes, most, strict=True)]
@@ -166,19 +166,18 @@ def _automatic(
     return groups, most, null
 
 
-def _opportunities(
-    nodes: _Nodes, codes: Sequence[Codes], near: Sequence[Ints], codon: int
+def _unrelated(
+    nodes: _Nodes, codes: Sequence[Codes], groups: Sequence[Ints], codon: int
 ) -> NDArray[np.float64]:
-    """Estimate how many unrelated junctions a block holds, from the blocks of other lengths.
+    """Estimate how many unrelated groups a block holds, from the blocks of other lengths.
 
     A block may be one large family, which says nothing of what is unrelated to it. The blocks of the
     same kind (donor and genes) that are one to three codons longer or shorter are as likely to be met by
-    chance: the mean of the six, without the largest, which may be a large family itself. Near copies
-    count once.
+    chance: the mean of the six, without the largest, which may hold much of one family.
     """
     counts: dict[tuple[str, int], int] = {}
     kinds = [nodes.kinds[start] for start in nodes.bounds[:-1].tolist()]
-    for kind, c, labels in zip(kinds, codes, near, strict=True):
+    for kind, c, labels in zip(kinds, codes, groups, strict=True):
         key = kind, c.shape[1]
         counts[key] = counts.get(key, 0) + len(np.unique(labels))
     shifts = [codon * s for s in range(-MOST_SHIFTS, MOST_SHIFTS + 1) if s]

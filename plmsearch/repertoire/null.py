@@ -1,9 +1,9 @@
 """How close unrelated junctions come by chance, and the threshold that follows from it.
 
-The question is how many sequences of other families a sequence finds within a distance t. In a block of
-m sequences it meets up to m - 1 of them, so with P(t) the probability that two unrelated junctions of
-one block are no further apart than t, it finds (m - 1) P(t): the threshold of the block is the largest t
-at which that is no more than `FALSE_LINKS`. It falls as the input grows, because m grows.
+The question is how many sequences of other families a sequence finds within a distance t. If a block
+holds m of them, and P(t) is the probability that two unrelated junctions of one block are no further
+apart than t, it finds m P(t): the threshold of the block is the largest t at which that is no more than
+`FALSE_LINKS`. It falls as the input grows, because m grows.
 
 P(t) is measured on the input itself, on pairs that are unrelated for certain: junctions of *different
 length*. Members of a family have one length (but for insertions and deletions, which are rare); two
@@ -11,8 +11,8 @@ rearrangements of the same V and J gene whose lengths differ by one to `MOST_SHI
 as two of the same length, once the codons too many are taken out of the longer one. They are taken out
 behind the third codon, where the V gene has ended, so that D and J stay in line as they do in
 rearrangements of one length. On simulated rearrangements this agrees with pairs of equal length or is
-slightly too close (docs/clones.md). Of sequences that are near copies of each other only one takes part,
-so that a large family counts once.
+slightly too close (docs/decisions/0016-clonal-thresholds.md). Of sequences that are near copies of each
+other only one takes part, so that a large family counts once.
 """
 
 from __future__ import annotations
