@@ -17,6 +17,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from support import gz
 
 from plmsearch.errors import FileFormatError, InputNotFoundError, TableFormatError
 from plmsearch.formats.parquet import open_parquet
@@ -241,7 +242,7 @@ def test_a_quote_that_is_never_closed_does_not_swallow_rows_of_a_tsv(table):
         (b"id,s\0eq\na,EV\n", "binary"),
         (b"id,seq\n" + b"a,EV\n" * 20_000 + b"b,E\0V\n", "binary file: line 20002"),
         (b"id,seq\ra,EV\r", "carriage return alone"),
-        (gzip.compress(b"id,seq\na,EV\n") + b"garbage", "damaged"),
+        (gz(b"id,seq\na,EV\n") + b"garbage", "damaged"),
         (zstd(b"id,seq\na,EV\n") + b"garbage", "damaged"),
     ],
 )
