@@ -311,7 +311,8 @@ class Searcher(Reader):
         depends on it.
         """
         index, selection, _ = self._plan(ranking, options, n_queries)
-        judge = self.judge(ranking) if options.significance else None
+        asked = [options.judges(query) for query in queries]
+        judge = self.judge(ranking) if any(asked) else None
         if judge is not None:
             judge.refuse_unknown(options)
         allowed, condition = (
@@ -339,7 +340,9 @@ class Searcher(Reader):
             lambda: self.n_searched(ranking, options.where),
         )
         _log.info("p-values of %d queries in %.1f ms", len(queries), (time.perf_counter() - started) * 1e3)
-        return judged, condition
+        return [
+            one if is_asked else before for one, before, is_asked in zip(judged, found, asked, strict=True)
+        ], condition
 
     def hits_of(
         self,

@@ -57,6 +57,10 @@ SEQUENCES = [r.sequence for r in RECORDS[:-5]]
 QUERIES = [*RANDOM[:6], mutated(RANDOM[3], 99), *peptides(3, seed=31)]
 
 
+#: Vectors have no residues, so p-values have to be asked for.
+ASKED = SearchOptions(significance=True)
+
+
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory):
     return make_db(tmp_path_factory.mktemp("nulls") / "db", RECORDS)
@@ -152,9 +156,11 @@ def test_queries_that_are_vectors_have_p_values_without_relatives_left_out(kept,
     vectors = query_vectors(tmp_path, QUERIES)
     expected = expected_pvalues(kept, [""] * len(QUERIES), vectors)
     with open_database(kept) as db:
-        answers = db.search(vectors, k=5, options=SearchOptions(unique=True))
+        answers = db.search(vectors, k=5, options=SearchOptions(unique=True, significance=True))
+        unasked = db.search(vectors, k=5)
     for row, hits in zip(expected, answers, strict=True):
         np.testing.assert_allclose([h.emb_pvalue for h in hits], np.sort(row)[:5], rtol=5e-3, atol=1e-9)
+    assert {h.emb_pvalue for hits in unasked for h in hits} == {None}, "only where residues are known"
 
 
 def test_all_ways_to_ask_say_the_same(kept):
@@ -184,7 +190,7 @@ def test_vectors_without_residues_have_a_null_too(tmp_path):
     queries = rng.normal(size=(7, 8)).astype(np.float32)
     p = expected.of(unit(queries), unit(vectors), None).pvalues(unit(queries) @ unit(vectors).T)
     with open_database(tmp_path / "db") as db:
-        for row, hits in zip(p, db.search(queries, k=4), strict=True):
+        for row, hits in zip(p, db.search(queries, k=4, options=ASKED), strict=True):
             np.testing.assert_allclose([h.emb_pvalue for h in hits], np.sort(row)[:4], rtol=5e-3)
 
 
@@ -442,7 +448,7 @@ def test_only_targets_of_the_query_s_locus_have_values_and_only_they_are_counted
             assert {h.emb_pvalue for h in db.search([other])[0]} == {None}
         vectors = db.vectors([heavy[0][0]])
         for locus, is_known in (("IGH", True), ("IGL", False), ("", False)):
-            (found,) = db.search(vectors, k=1, loci=[locus])
+            (found,) = db.search(vectors, k=1, loci=[locus], options=ASKED)
             assert (found[0].emb_pvalue is not None) == is_known
         strict = db.search([heavy[0][1], light[0][1]], k=400, options=SearchOptions(max_emb_evalue=1e9))
         assert [len(one) for one in strict] == [len(heavy), 0]

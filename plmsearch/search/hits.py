@@ -67,8 +67,10 @@ class SearchOptions:
         None: ``evalue`` if hits are re-ranked, else ``score``.
     max_emb_evalue : float or None
         Leave out hits whose embedding has a larger E-value (`Hit`), or that have none.
-    significance : bool
-        Give hits their p-values and E-values, where the database has a null distribution.
+    significance : bool or None
+        Give hits their p-values and E-values, where the database has a null distribution. None: to queries
+        whose residues are known. Of a vector they are not, so its relatives are taken for strangers, and
+        p is too large.
 
     Raises
     ------
@@ -90,7 +92,7 @@ class SearchOptions:
     max_evalue: float | None = None
     sort: str | None = None
     max_emb_evalue: float | None = None
-    significance: bool = True
+    significance: bool | None = None
 
     def __post_init__(self) -> None:
         if self.rerank is not None and self.rerank not in RERANKERS:
@@ -106,8 +108,9 @@ class SearchOptions:
             raise ParameterError("candidates", self.n_candidates, "at least 1")
         if self.max_evalue is not None and not self.max_evalue >= 0:
             raise ParameterError("max_evalue", self.max_evalue, "0 or more")
-        if self.max_emb_evalue is not None and not (self.max_emb_evalue >= 0 and self.significance):
-            expected = "0 or more" if self.significance else "left out where significance is"
+        is_off = self.significance is False
+        if self.max_emb_evalue is not None and (is_off or not self.max_emb_evalue >= 0):
+            expected = "left out where significance is" if is_off else "0 or more"
             raise ParameterError("max_emb_evalue", self.max_emb_evalue, expected)
         needs_alignment = (
             ("candidates", self.n_candidates),
@@ -117,6 +120,12 @@ class SearchOptions:
         for name, value in needs_alignment:
             if value is not None and self.rerank is None:
                 raise ParameterError(name, value, "left out, or asked for with rerank 'align'")
+
+    def judges(self, query: Query) -> bool:
+        """Whether hits of a query are to have p-values and E-values."""
+        if self.significance is None:
+            return bool(query.residues) or self.max_emb_evalue is not None
+        return self.significance
 
     @property
     def order(self) -> str:

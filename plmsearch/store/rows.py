@@ -240,8 +240,7 @@ class StoredMetadata(Mapping[str, str]):
         return dict(self._values())
 
 
-@dataclass(frozen=True, slots=True)
-class StoredRecord:
+class StoredRecord(NamedTuple):
     """A live record with its sequence.
 
     Parameters
