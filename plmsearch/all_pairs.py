@@ -23,7 +23,8 @@ from plmsearch.reader import Reader
 from plmsearch.search.hits import Hit, Query, SearchOptions
 from plmsearch.search.remembered import Remembered
 from plmsearch.searcher import Searcher
-from plmsearch.store.rows import StoredRanking, StoredRecord, StoredSpace
+from plmsearch.store.rankings import StoredRanking, StoredSpace
+from plmsearch.store.rows import StoredRecord
 from plmsearch.store.vector_files import compared_vectors, loci_of
 from plmsearch.types import Float2D
 

@@ -35,8 +35,9 @@ from plmsearch.reader import Record
 from plmsearch.sequences import SequenceRecord
 from plmsearch.store.directory import Layout, storage_errors
 from plmsearch.store.lock import DEFAULT_LOCK_TIMEOUT_S
+from plmsearch.store.rankings import StoredSpace
 from plmsearch.store.repository import Repository
-from plmsearch.store.rows import StoredRecord, StoredSpace
+from plmsearch.store.rows import StoredRecord
 from plmsearch.store.session import open_writer
 from plmsearch.store.space_left import bytes_of_vectors, require_space
 from plmsearch.store.upkeep import refresh_files

@@ -21,8 +21,12 @@ from plmsearch.index.approximate import (
 from plmsearch.index.recall import Measured, measure
 from plmsearch.search.engines import build_order
 from plmsearch.store.directory import Layout, storage_errors
+from plmsearch.store.rankings import StoredRanking
 from plmsearch.store.repository import Repository
-from plmsearch.store.rows import IndexFacts, StoredIndex, StoredRanking
+from plmsearch.store.rows import (
+    IndexFacts,
+    StoredIndex,
+)
 from plmsearch.store.segments import FileStamp, stamp_of
 from plmsearch.store.vector_files import VectorFiles
 

@@ -21,8 +21,8 @@ from plmsearch.search.judge import known_nulls
 from plmsearch.search.nulls import NO_LOCUS, KnownNull, gather, is_stale, relation
 from plmsearch.search.significance import NoNull, draw_sample, fit_null
 from plmsearch.store.directory import Layout
+from plmsearch.store.rankings import StoredRanking
 from plmsearch.store.repository import Repository
-from plmsearch.store.rows import StoredRanking
 from plmsearch.store.vector_files import VectorFiles
 from plmsearch.types import Int1D
 

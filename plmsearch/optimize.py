@@ -20,8 +20,9 @@ from plmsearch.ingest.report import AddReport, Progress
 from plmsearch.nulls import NullOutcome, refresh_nulls
 from plmsearch.rankings import RankingChanges, change_rankings
 from plmsearch.store.directory import Layout, storage_errors
+from plmsearch.store.rankings import StoredSpace
 from plmsearch.store.repository import Repository
-from plmsearch.store.rows import StoredSegment, StoredSpace
+from plmsearch.store.rows import StoredSegment
 from plmsearch.store.segments import open_segment
 from plmsearch.store.session import open_writer
 from plmsearch.store.space_left import bytes_of_vectors, require_space

@@ -14,8 +14,9 @@ from plmsearch.search.judge import known_nulls
 from plmsearch.search.nulls import KnownNull
 from plmsearch.search.significance import NoNull
 from plmsearch.store.directory import FORMAT_VERSION, Layout
+from plmsearch.store.rankings import StoredRanking, StoredTransform
 from plmsearch.store.repository import Repository
-from plmsearch.store.rows import IndexFacts, StoredRanking, StoredTransform
+from plmsearch.store.rows import IndexFacts
 from plmsearch.store.schema import HEAD
 
 __all__ = [

@@ -13,8 +13,8 @@ import numpy as np
 from plmsearch.errors import ParameterError
 from plmsearch.search.rankings import own_ranking, parse_ranking
 from plmsearch.store.directory import Layout
+from plmsearch.store.rankings import RankingPart, StoredRanking, StoredSpace
 from plmsearch.store.repository import Repository
-from plmsearch.store.rows import RankingPart, StoredRanking, StoredSpace
 from plmsearch.store.vector_files import VectorFiles, compared_vectors, loci_of
 from plmsearch.transform import Transform
 from plmsearch.transform_fit import fit_centre, fit_whiten

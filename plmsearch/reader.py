@@ -24,14 +24,13 @@ from plmsearch.metadata import typed
 from plmsearch.search.rankings import own_ranking, parse_ranking
 from plmsearch.search.selection import Selection, select_records
 from plmsearch.store.directory import Layout, is_database
+from plmsearch.store.rankings import StoredRanking, StoredSpace
 from plmsearch.store.repository import Repository
 from plmsearch.store.rows import (
     IndexFacts,
     StoredIndex,
-    StoredRanking,
     StoredRecord,
     StoredSegment,
-    StoredSpace,
 )
 from plmsearch.store.session import open_reader
 from plmsearch.store.vector_files import VectorFiles

@@ -20,8 +20,9 @@ from plmsearch.store import audit
 from plmsearch.store.connection import open_catalog
 from plmsearch.store.directory import Layout, read_format, storage_errors, sync_directory
 from plmsearch.store.lock import DEFAULT_LOCK_TIMEOUT_S, writer_lock
+from plmsearch.store.rankings import StoredSpace
 from plmsearch.store.repository import Repository
-from plmsearch.store.rows import StoredSegment, StoredSpace
+from plmsearch.store.rows import StoredSegment
 from plmsearch.store.seal import break_seal, seal
 from plmsearch.store.segments import check_file, open_segment
 from plmsearch.store.session import open_writer

@@ -37,7 +37,8 @@ from plmsearch.search.rerank import refuse_without_residues, rerank
 from plmsearch.search.selection import Selection
 from plmsearch.sequences import SequenceRecord
 from plmsearch.store.directory import Layout
-from plmsearch.store.rows import SearchedSize, StoredRanking, StoredSpace
+from plmsearch.store.rankings import StoredRanking, StoredSpace
+from plmsearch.store.rows import SearchedSize
 from plmsearch.store.vector_files import compared_vectors
 from plmsearch.types import Float2D, Int1D
 from plmsearch.vectors import unit_vectors

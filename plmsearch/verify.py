@@ -25,8 +25,12 @@ from plmsearch.reader import Reader
 from plmsearch.search.nulls import read_null
 from plmsearch.store import audit
 from plmsearch.store.directory import Layout
+from plmsearch.store.rankings import StoredRanking, StoredSpace
 from plmsearch.store.repository import Repository
-from plmsearch.store.rows import RunRow, StoredRanking, StoredSegment, StoredSpace
+from plmsearch.store.rows import (
+    RunRow,
+    StoredSegment,
+)
 from plmsearch.store.seal import check_seal, is_sealed
 from plmsearch.store.segments import FileStamp, Segment, check_file, open_segment
 from plmsearch.store.vector_files import VectorFiles, compared_vectors, loci_of

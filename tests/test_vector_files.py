@@ -13,7 +13,11 @@ from plmsearch.errors import SegmentDamaged, StorageError
 from plmsearch.sequences import STANDARD_RESIDUES
 from plmsearch.store.catalog_reader import CatalogReader
 from plmsearch.store.directory import Layout
-from plmsearch.store.rows import DerivedFile, RankingPart, StoredRanking, StoredSegment, StoredSpace
+from plmsearch.store.rankings import RankingPart, StoredRanking, StoredSpace
+from plmsearch.store.rows import (
+    DerivedFile,
+    StoredSegment,
+)
 from plmsearch.store.segments import write_segment
 from plmsearch.store.vector_files import VectorFiles
 from plmsearch.vectors import unit_vectors

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from plmsearch.ingest.scan import Input
     from plmsearch.search.hits import Hit, Query, SearchOptions
     from plmsearch.search.judge import Judge
-    from plmsearch.store.rows import StoredRanking
+    from plmsearch.store.rankings import StoredRanking
 
 __all__ = ["query"]
 

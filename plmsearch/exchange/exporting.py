@@ -20,7 +20,8 @@ from plmsearch.formats.vector_page import column_name
 from plmsearch.formats.vector_parquet import write_vector_parquet
 from plmsearch.metadata import typed
 from plmsearch.reader import Reader
-from plmsearch.store.rows import StoredRecord, StoredSpace
+from plmsearch.store.rankings import StoredSpace
+from plmsearch.store.rows import StoredRecord
 from plmsearch.store.space_left import require_space
 
 __all__ = ["EXPORT_SUFFIXES", "export"]

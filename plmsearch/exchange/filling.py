@@ -10,8 +10,14 @@ from plmsearch.errors import VectorConflict
 from plmsearch.exchange.agreement import agree
 from plmsearch.exchange.writer import rows_of_segment
 from plmsearch.store.directory import Layout
+from plmsearch.store.rankings import StoredSpace
 from plmsearch.store.repository import Repository
-from plmsearch.store.rows import Chunk, Counters, StoredRecord, StoredSpace, VectorRow
+from plmsearch.store.rows import (
+    Chunk,
+    Counters,
+    StoredRecord,
+    VectorRow,
+)
 from plmsearch.store.vector_files import VectorFiles, publish_segment
 from plmsearch.types import Float1D, Float2D
 

@@ -41,8 +41,8 @@ from plmsearch.metadata import TypeInference, as_text, metadata_json, widen
 from plmsearch.sequences import SequenceRecord, absent_sequence_hash
 from plmsearch.store.audit import records_without_any_vector
 from plmsearch.store.directory import Layout
+from plmsearch.store.rankings import StoredSpace
 from plmsearch.store.repository import Repository
-from plmsearch.store.rows import StoredSpace
 from plmsearch.vectors import check_vectors
 
 __all__ = ["IMPORT_DUPLICATES", "ImportOptions", "import_vectors"]

@@ -44,8 +44,12 @@ from plmsearch.reader import Reader
 from plmsearch.sequences import SequenceRecord, absent_sequence_hash
 from plmsearch.store.audit import records_without_any_vector
 from plmsearch.store.directory import Layout, storage_errors
+from plmsearch.store.rankings import StoredSpace
 from plmsearch.store.repository import Repository
-from plmsearch.store.rows import LedgerRow, StoredRecord, StoredSpace
+from plmsearch.store.rows import (
+    LedgerRow,
+    StoredRecord,
+)
 from plmsearch.store.seal import check_seal
 from plmsearch.store.segments import open_segment
 from plmsearch.store.session import open_writer

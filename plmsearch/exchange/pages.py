@@ -15,7 +15,11 @@ from plmsearch.reader import Reader
 from plmsearch.sequences import SequenceRecord, absent_sequence_hash
 from plmsearch.slices import slices
 from plmsearch.store.directory import Layout
-from plmsearch.store.rows import StoredRecord, StoredSpace, VectorRow
+from plmsearch.store.rankings import StoredSpace
+from plmsearch.store.rows import (
+    StoredRecord,
+    VectorRow,
+)
 from plmsearch.store.vector_files import VectorFiles
 from plmsearch.types import Float2D
 

@@ -24,8 +24,12 @@ from plmsearch.ingest.resolve import Resolution, Resolver
 from plmsearch.sequences import absent_sequence_hash
 from plmsearch.slices import slices
 from plmsearch.store.directory import Layout
+from plmsearch.store.rankings import StoredSpace
 from plmsearch.store.repository import Repository
-from plmsearch.store.rows import NewSegment, StoredSpace, VectorRow
+from plmsearch.store.rows import (
+    NewSegment,
+    VectorRow,
+)
 from plmsearch.store.vector_files import VectorFiles, publish_segment
 from plmsearch.types import Float1D, Float2D
 

@@ -12,7 +12,14 @@ from plmsearch.ingest.prepare import Prepared
 from plmsearch.ingest.report import AddReport, SkippedRow
 from plmsearch.ingest.resolve import Resolution
 from plmsearch.store.repository import Repository
-from plmsearch.store.rows import Chunk, Counters, LedgerRow, NewRecord, NewSegment, NewSequence
+from plmsearch.store.rows import (
+    Chunk,
+    Counters,
+    LedgerRow,
+    NewRecord,
+    NewSegment,
+    NewSequence,
+)
 
 __all__ = ["Batch"]
 

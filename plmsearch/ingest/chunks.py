@@ -24,8 +24,12 @@ from plmsearch.ingest.scan import Input
 from plmsearch.numbering import chain_locus
 from plmsearch.slices import slices
 from plmsearch.store.directory import Layout
+from plmsearch.store.rankings import StoredSpace
 from plmsearch.store.repository import Repository
-from plmsearch.store.rows import NewSegment, StoredSpace, VectorRow
+from plmsearch.store.rows import (
+    NewSegment,
+    VectorRow,
+)
 from plmsearch.store.vector_files import publish_segment
 from plmsearch.types import Int1D
 

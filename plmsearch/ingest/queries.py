@@ -19,8 +19,9 @@ from plmsearch.ingest.scan import Input
 from plmsearch.search.hits import Query
 from plmsearch.sequences import SequenceRecord
 from plmsearch.slices import slices
+from plmsearch.store.rankings import StoredSpace
 from plmsearch.store.repository import Repository
-from plmsearch.store.rows import StoredRecord, StoredSpace
+from plmsearch.store.rows import StoredRecord
 from plmsearch.types import Float2D
 
 __all__ = ["QUERIES_AT_ONCE", "embed_queries", "queries_at_once", "stored_queries", "validate_queries"]

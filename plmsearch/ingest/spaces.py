@@ -22,7 +22,7 @@ from plmsearch.errors import (
     InputError,
     ParameterError,
 )
-from plmsearch.store.rows import StoredSpace
+from plmsearch.store.rankings import StoredSpace
 
 __all__ = [
     "NewSpaces",

@@ -14,7 +14,8 @@ from plmsearch.search.hits import Found, Query, SearchOptions
 from plmsearch.search.nulls import KnownNull, Sample, gather, pvalues, read_null
 from plmsearch.search.significance import NoNull, NullDistribution, evalues
 from plmsearch.store.catalog_reader import CatalogReader
-from plmsearch.store.rows import StoredNull, StoredRanking
+from plmsearch.store.rankings import StoredRanking
+from plmsearch.store.rows import StoredNull
 from plmsearch.types import Float2D
 
 __all__ = ["Judge", "known_nulls"]

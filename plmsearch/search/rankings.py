@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from plmsearch.errors import ParameterError
-from plmsearch.store.rows import RankingPart, StoredRanking, StoredSpace, StoredTransform
+from plmsearch.store.rankings import RankingPart, StoredRanking, StoredSpace, StoredTransform
 
 __all__ = ["NO_TRANSFORM", "own_ranking", "parse_ranking"]
 

@@ -26,22 +26,19 @@ from plmsearch.store.column_indexes import (
 )
 from plmsearch.store.conditions import sql_condition
 from plmsearch.store.connection import sqlite_module
+from plmsearch.store.rankings import RankingPart, StoredRanking, StoredSpace, StoredTransform
 from plmsearch.store.rows import (
     Counters,
     DerivedFile,
     IndexFacts,
     LedgerRow,
-    RankingPart,
     RunRow,
     SearchedSize,
     StoredIndex,
     StoredMetadata,
     StoredNull,
-    StoredRanking,
     StoredRecord,
     StoredSegment,
-    StoredSpace,
-    StoredTransform,
 )
 from plmsearch.store.segments import FileStamp
 from plmsearch.transform import Transform

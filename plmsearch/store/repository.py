@@ -24,18 +24,15 @@ from plmsearch.store.column_indexes import (
     make_column_indexes,
     remake_column_index,
 )
+from plmsearch.store.rankings import RankingPart, StoredRanking, StoredSpace, StoredTransform
 from plmsearch.store.rows import (
     Chunk,
     DerivedFile,
     LedgerRow,
     NewSegment,
-    RankingPart,
     StoredIndex,
     StoredNull,
-    StoredRanking,
     StoredRecord,
-    StoredSpace,
-    StoredTransform,
     VectorRow,
 )
 from plmsearch.store.segments import FileStamp

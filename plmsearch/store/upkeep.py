@@ -10,8 +10,9 @@ from pathlib import Path
 from plmsearch.errors import SegmentDamaged
 from plmsearch.numbering import chain_locus
 from plmsearch.store.directory import Layout, storage_errors
+from plmsearch.store.rankings import StoredRanking
 from plmsearch.store.repository import Repository
-from plmsearch.store.rows import StoredRanking, StoredSegment
+from plmsearch.store.rows import StoredSegment
 from plmsearch.store.segments import FileStamp, Segment, open_segment, read_stamp
 from plmsearch.store.vector_files import VectorFiles, loci_of, publish_derived
 

@@ -17,7 +17,13 @@ from plmsearch.index.base import Block
 from plmsearch.numbering import chain_locus
 from plmsearch.store.catalog_reader import CatalogReader
 from plmsearch.store.directory import Layout, publish, storage_errors
-from plmsearch.store.rows import DerivedFile, NewSegment, StoredRanking, StoredSegment, StoredSpace, VectorRow
+from plmsearch.store.rankings import StoredRanking, StoredSpace
+from plmsearch.store.rows import (
+    DerivedFile,
+    NewSegment,
+    StoredSegment,
+    VectorRow,
+)
 from plmsearch.store.segments import FileStamp, Segment, open_segment, write_segment
 from plmsearch.types import Float2D, Int1D, Int2D
 from plmsearch.vectors import unit_vectors
