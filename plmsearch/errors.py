@@ -41,6 +41,7 @@
         ├── CatalogDamaged
         ├── StorageError                    the operating system refused a read or write
         │   └── NotEnoughSpace              known before anything was written
+        ├── NoVectorError (LookupError)     a record has none in a space
         └── RecordNotFound (LookupError)
 
 A message says what, where, and what to do. The same facts are fields of the exception, so no
@@ -74,6 +75,7 @@ __all__ = [
     "MissingDependencyError",
     "MixedInputError",
     "ModelUnavailableError",
+    "NoVectorError",
     "NotADatabase",
     "NotEnoughSpace",
     "NucleotideSequenceError",
@@ -557,6 +559,17 @@ class NotEnoughSpace(StorageError):
             path,
             f"{task} needs at least {needed_bytes / 1e6:,.1f} MB, {free_bytes / 1e6:,.1f} MB are free",
             hint="free some space, or use another disk",
+        )
+
+
+class NoVectorError(StoreError, LookupError):
+    """A record has no vector in a space, and none of one model alone can be meant."""
+
+    def __init__(self, record_id: str, space: str, reason: str) -> None:
+        self.record_id, self.space, self.reason = record_id, space, reason
+        super().__init__(
+            f"record {record_id!r} has no vector in the space {space}: {reason}",
+            hint="plmsearch info lists the spaces; id#2 is the second variable domain of a record",
         )
 
 

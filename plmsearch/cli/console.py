@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, ParamSpec
 
 import typer
@@ -56,6 +57,10 @@ def print_left_out(rows: Sequence[SkippedRow]) -> None:
         note(f"left out: record {row.record_id!r} ({place}): {row.reason}")
 
 
+#: Records that a remark names.
+_NAMED = 5
+
+
 def remarks(report: AddReport) -> list[str]:
     """What happened to sequences and columns on the way, in words."""
     texts = {
@@ -74,6 +79,21 @@ def remarks(report: AddReport) -> list[str]:
         remarks.append(
             f"{report.n_unknown_residues} residues unknown to the model in {report.n_with_unknown} sequences"
         )
+    if report.n_incomplete:
+        remarks.append(f"{report.n_incomplete} variable domains are not complete from FWR1 to FWR4")
+    if report.without_domain:
+        named = "; ".join(f"{name}: {why}" for name, why in islice(report.without_domain.items(), _NAMED))
+        more = len(report.without_domain) - _NAMED
+        n_more = f"; and {more} more (plmsearch info DB --ledger RUN names all)" if more > 0 else ""
+        what = "records are stored but cannot be found among variable domains"
+        remarks.append(f"{len(report.without_domain)} {what}: {named}{n_more}")
+    for space, names in report.without_region.items():
+        listed = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+        remarks.append(f"{len(names)} variable domains have no residue in the region of {space}: {listed}")
+    remarks.extend(
+        f"{n} rows: {column} is not what numbering gives; the input's value is kept"
+        for column, n in sorted(report.disagreements.items())
+    )
     remarks.extend(
         f"column {name!r} widened from {before} to {after}"
         for name, (before, after) in report.widened.items()

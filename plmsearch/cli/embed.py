@@ -25,6 +25,9 @@ def embed(
     model: o.Model = None,
     layers: o.Layers = None,
     pool: o.Pool = None,
+    preset: o.Preset = None,
+    regions: o.Regions = None,
+    weights_by_region: o.WeightsByRegion = None,
     id_col: o.IdCol = None,
     seq_col: o.SeqCol = None,
     on_invalid: o.OnInvalid = "error",
@@ -50,7 +53,7 @@ def embed(
     from plmsearch.ingest.report import AddOptions
     from plmsearch.store.directory import is_database, storage_errors
 
-    request = o.space_request(model, layers, pool)
+    request = o.space_request(model, layers, pool, preset, regions, weights_by_region)
     running = o.model_options(weights, device, precision, threads, batch_tokens)
     policy = AddOptions(on_invalid, long=long)  # type: ignore[arg-type]
     with ExitStack() as stack:

@@ -26,6 +26,9 @@ def index(
     model: o.Model = None,
     layers: o.Layers = None,
     pool: o.Pool = None,
+    preset: o.Preset = None,
+    regions: o.Regions = None,
+    weights_by_region: o.WeightsByRegion = None,
     id_col: o.IdCol = None,
     seq_col: o.SeqCol = None,
     on_invalid: o.OnInvalid = "error",
@@ -66,7 +69,7 @@ def index(
         )
         files = [stack.enter_context(open_input(i, id_col=id_col, seq_col=seq_col)) for i in inputs]
         progress = stack.enter_context(shown(quiet=quiet))
-        request = o.space_request(model, layers, pool)
+        request = o.space_request(model, layers, pool, preset, regions, weights_by_region)
         report = db.add_inputs(files, request=request, options=policy, progress=progress)
         n_records = len(db)
         is_due = any(index_is_due(r.n_vectors, db.index_facts(r)) for r in db.rankings())

@@ -25,11 +25,14 @@ __all__ = [
     "OnInvalid",
     "Pool",
     "Precision",
+    "Preset",
     "Quiet",
+    "Regions",
     "SeqCol",
     "Threads",
     "Verbose",
     "Weights",
+    "WeightsByRegion",
     "Where",
     "model_options",
     "space_request",
@@ -45,6 +48,26 @@ Layers = Annotated[
 ]
 Pool = Annotated[
     str | None, typer.Option(help="Pooling over residues: mean (default), max or cls.", metavar="POOLING")
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        help="antibody (variable domains and their CDR3) or whole (chains as they are). Left out: antibody "
+        "for antibodies with the model antiberty, else whole.",
+        metavar="PRESET",
+    ),
+]
+Regions = Annotated[
+    str | None,
+    typer.Option(
+        help="Regions of the variable domain, each a space: whole,cdr3 (the preset antibody), cdrs, fwr, "
+        "cdr1, cdr2, fwr1 to fwr4.",
+        metavar="LIST",
+    ),
+]
+WeightsByRegion = Annotated[
+    str | None,
+    typer.Option(help="Ranking of regions, such as whole=0.4,cdr3=0.6.", metavar="REGION=WEIGHT,..."),
 ]
 Weights = Annotated[
     Path | None,
@@ -99,11 +122,30 @@ def model_options(
     return ModelOptions(weights, device, precision, threads, batch_tokens)
 
 
-def space_request(model: str | None, layers: str | None, pool: str | None) -> SpaceRequest:
-    """Gather which space is asked for, refusing a pooling that does not exist."""
-    from plmsearch.embedding.spec import POOLINGS, SpaceRequest
+def space_request(
+    model: str | None,
+    layers: str | None,
+    pool: str | None,
+    preset: str | None = None,
+    regions: str | None = None,
+    weights_by_region: str | None = None,
+) -> SpaceRequest:
+    """Gather which space is asked for, refusing a pooling, preset or region that does not exist."""
+    from plmsearch.embedding.spec import (
+        POOLINGS,
+        PRESETS,
+        SpaceRequest,
+        parse_region_weights,
+        parse_regions,
+    )
     from plmsearch.ingest.report import check_choice
 
     if pool is not None:
         check_choice("pool", pool, POOLINGS)
-    return SpaceRequest(model, layers, pool)  # type: ignore[arg-type]
+    if preset is not None:
+        check_choice("preset", preset, PRESETS)
+    if regions is not None:
+        parse_regions(regions)
+    if weights_by_region is not None:
+        parse_region_weights(weights_by_region)
+    return SpaceRequest(model, layers, pool, preset, regions, weights_by_region)  # type: ignore[arg-type]

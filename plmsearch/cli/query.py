@@ -119,6 +119,12 @@ def query(
     model: o.Model = None,
     layers: o.Layers = None,
     pool: o.Pool = None,
+    preset: o.Preset = None,
+    weights_by_region: o.WeightsByRegion = None,
+    across_loci: Annotated[
+        bool,
+        typer.Option("--across-loci", help="Find targets of other loci too; such scores mean little."),
+    ] = False,
     id_col: o.IdCol = None,
     seq_col: o.SeqCol = None,
     on_invalid: o.OnInvalid = "error",
@@ -179,17 +185,19 @@ def query(
         sort=sort,
         max_emb_evalue=max_emb_evalue,
         significance=not no_significance,
+        across_loci=across_loci,
     )
     running = o.model_options(weights, device, precision, threads, batch_tokens)
     report = AddReport()
     tally = _Tally(report, aligned_only=bool(kind.columns))
     with ExitStack() as stack:
         db = stack.enter_context(open_database(database, model_options=running))
-        searched = db.ranking(ranking, space=space, request=o.space_request(model, layers, pool))
+        request = o.space_request(model, layers, pool, preset, None, weights_by_region)
+        searched = db.ranking(ranking, space=space, request=request)
         if where is not None:
-            db.select(where)
+            db.select(where, by_domain=searched.reads_domains)
         metadata = db.repository.metadata_columns()
-        columns = _columns(kind, format_output, metadata, wishes)
+        columns = _columns(kind, format_output, metadata, wishes, searched)
         n_queries = len(seq or record or ()) or QUERIES_AT_ONCE
         if record:
             results = db.search_stored(record, searched, wishes)
@@ -253,14 +261,20 @@ def _check_usage(
 
 
 def _columns(
-    kind: HitFormat, format_output: str | None, metadata: Mapping[str, str], wishes: SearchOptions
+    kind: HitFormat,
+    format_output: str | None,
+    metadata: Mapping[str, str],
+    wishes: SearchOptions,
+    ranking: StoredRanking,
 ) -> list[str]:
-    from plmsearch.formats.hits import ALIGNED_HIT_COLUMNS, DEFAULT_HIT_COLUMNS
+    from plmsearch.formats.hits import ALIGNED_HIT_COLUMNS, DEFAULT_HIT_COLUMNS, with_domain
     from plmsearch.search.columns import choose_columns
 
     if kind.columns:
         return list(kind.columns)
-    default = DEFAULT_HIT_COLUMNS if wishes.rerank is None else ALIGNED_HIT_COLUMNS
+    default: Sequence[str] = DEFAULT_HIT_COLUMNS if wishes.rerank is None else ALIGNED_HIT_COLUMNS
+    if ranking.reads_domains:
+        default = with_domain(default)
     return choose_columns(format_output or ",".join(default), metadata)
 
 

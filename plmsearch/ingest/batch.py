@@ -19,6 +19,7 @@ from plmsearch.store.rows import (
     NewRecord,
     NewSegment,
     NewSequence,
+    StoredDomain,
 )
 
 __all__ = ["Batch"]
@@ -98,7 +99,11 @@ class Batch:
 
     def known(self, rows: Iterable[Prepared]) -> dict[str, int]:
         """Return the ids of the rows' sequences that are stored or wait to be, by hash."""
-        asked = {r.hash_hex for r in rows if r.hash_hex}
+        return self.known_hashes(r.hash_hex for r in rows if r.hash_hex)
+
+    def known_hashes(self, hashes: Iterable[str]) -> dict[str, int]:
+        """Return the ids of sequences that are stored or wait to be, by hash; as `known`."""
+        asked = set(hashes)
         known = {h: i for h in asked if (i := self._ids_by_hash.get(h)) is not None}
         if self._has_stored:
             stored = self._repository.sequence_ids({bytes.fromhex(h) for h in asked})
@@ -107,11 +112,15 @@ class Batch:
 
     def sequence_id(self, row: Prepared, known: dict[str, int]) -> int:
         """Return the id of a row's sequence; one that is not `known` is added, and is from now on."""
-        sequence_id = known.get(row.hash_hex)
+        return self.add_sequence(row.hash_hex, row.residues, known)
+
+    def add_sequence(self, hash_hex: str, residues: str, known: dict[str, int]) -> int:
+        """Return the id of a sequence; as `sequence_id`."""
+        sequence_id = known.get(hash_hex)
         if sequence_id is None:
-            sequence_id = known[row.hash_hex] = self._ids_by_hash[row.hash_hex] = self._next_sequence_id
+            sequence_id = known[hash_hex] = self._ids_by_hash[hash_hex] = self._next_sequence_id
             self._next_sequence_id += 1
-            self._sequences.append(NewSequence(sequence_id, bytes.fromhex(row.hash_hex), row.residues))
+            self._sequences.append(NewSequence(sequence_id, bytes.fromhex(hash_hex), residues))
         return sequence_id
 
     def add_record(self, row: Prepared, resolution: Resolution, sequence_id: int) -> None:
@@ -189,6 +198,7 @@ class Batch:
         segments: Iterable[NewSegment],
         columns: Mapping[str, str],
         loci: Mapping[int, str] | None = None,
+        domains: Mapping[int, Sequence[StoredDomain]] | None = None,
     ) -> None:
         """Commit all of it with its segments, and count the rows.
 
@@ -201,6 +211,8 @@ class Batch:
             Type of each metadata column.
         loci : mapping of int to str, optional
             Of sequences, by id.
+        domains : mapping of int to sequence of StoredDomain, optional
+            Of sequences that were looked at, by id.
         """
         self._repository.commit(
             Chunk(
@@ -213,6 +225,7 @@ class Batch:
                 ledger=chain(self._ledger, *(new.ledger() for new in self._new)),
                 columns=columns,
                 loci=loci or {},
+                domains=domains or {},
             )
         )
         outcomes = Counter(row.outcome for row in self._ledger)
