@@ -121,6 +121,7 @@ EXAMPLES: dict[str, tuple[tuple[object, ...], dict[str, object], list[str]]] = {
         {},
         ["'db'", "the import", "2,500.0 MB", "1.0 MB are free", "another disk"],
     ),
+    "NoVectorError": (("P1", "esm2/33/whole/mean", "it is absent"), {}, ["'P1'", "esm2/33", "absent"]),
     "RecordNotFound": ((["P1"], {"P1": "P11"}), {}, ["'P1'", "'P11'"]),
 }
 
@@ -170,7 +171,7 @@ def test_every_error_is_caught_by_the_one_base_class():
     ("builtin", "names"),
     [
         (ValueError, {"InputError", "EmbeddingSpecMismatch", "VectorIndexError"}),
-        (LookupError, {"UnknownModelError", "RecordNotFound"}),
+        (LookupError, {"UnknownModelError", "NoVectorError", "RecordNotFound"}),
     ],
 )
 def test_the_builtin_that_a_caller_expects_catches_it_too(builtin, names):
