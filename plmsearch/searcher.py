@@ -423,6 +423,11 @@ class Searcher(Reader):
         index, reason = self._engines.plan(stored, by_segment, ranking.dim, self._generation, wanted)
         return index, selection, reason
 
+    def vector_blocks(self, ranking: StoredRanking) -> list[Block]:
+        """Return the vectors that a ranking compares, of unit length, a block per segment, oldest first."""
+        self._refresh()
+        return self._blocks(ranking)
+
     def _blocks(self, ranking: StoredRanking) -> list[Block]:
         """Return the vectors of a ranking, a block per segment, oldest first."""
         space, catalog = ranking.space, self.repository
