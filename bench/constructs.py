@@ -1,7 +1,7 @@
 """Does an antibody find its own variable domain, whatever it is joined to?
 
 Real heavy chains with their light chains are indexed as variable domains; each is searched for as it is,
-behind a leader, with CH1, and in a single-chain Fv of either order. Own domain first, with a score of 0.999 or more?
+behind a leader, with CH1, and in a single-chain Fv of either order. Own domain first, at 0.999 or more?
 
     python bench/constructs.py --table PAIRS.tsv [-n 200] [--seed 0]
 """

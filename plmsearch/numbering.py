@@ -5,8 +5,8 @@ Concepts
 A *domain* counts only where the conserved C104 and W118 or F118 are in place with a non-empty CDR3
 between them. One of the two may be another residue, as in engineered VHH (15 of 2,533 chains of therapeutic
 antibodies), where C23, W41, G121 and T122 are in place too, and if it is C104 that is missing, G119 and no
-C beside 104. An aligner alone is not enough: `immunum.Annotator.number` accepts 427 of 3,069 SCOPe domains and Pfam
-proteins, some at confidence 1.0, and not one of them has a CDR3. The price is that chains cut off before
+C beside 104. An aligner alone is not enough: `immunum.Annotator.number` accepts 427 of 3,069 SCOPe domains
+and Pfam proteins, some at confidence 1.0, and not one of them has a CDR3. The price is that chains cut off before
 position 118 do not count either: 2.5% of a published set of 5,412 heavy chains, nearly all of them without a
 CDR3 or a J gene.
 
@@ -21,8 +21,8 @@ FWR1 1-26, CDR1 27-38, FWR2 39-55, CDR2 56-65, FWR3 66-104, CDR3 105-117, FWR4 1
 
 Limitations
 -----------
-Ends that genes leave open stay so: an incomplete ``VTVS`` before an A that begins no known constant domain ends
-with that A. TRA and TRD share V genes, so a delta chain may be named TRA.
+Ends that genes leave open stay so: an incomplete ``VTVS`` before an A that begins no known constant domain
+ends with that A. TRA and TRD share V genes, so a delta chain may be named TRA.
 """
 
 from __future__ import annotations

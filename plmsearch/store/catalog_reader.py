@@ -427,7 +427,7 @@ class CatalogReader:
         return [(row[0], _whole(*row)) for row in self._all(query.order_by(c.id).limit(limit))]
 
     def domains_without_vector(self, space_id: int, limit: int) -> list[tuple[int, str, tuple[int, ...]]]:
-        """Return (id, residues, ends of regions) of live domains that a space lacks, and has the region of."""
+        """Return (id, residues, ends of regions) of live domains that a space lacks."""
         s, d = t.sequences.c, t.domains.c
         ends = [d[f"{region}_end"] for region in REGIONS]
         joined = t.domains.join(t.sequences, s.id == d.sequence_id)
