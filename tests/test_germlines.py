@@ -282,6 +282,12 @@ def test_near_equal_species_are_said_to_be_near_equal():
     assert evidence.describe().endswith("the difference is small: state --species")
 
 
+def test_without_chains_no_species_is_claimed_to_be_found():
+    evidence = GermlineSet.load(None, None).infer_species([])
+    assert not evidence.is_certain
+    assert evidence.describe() == "species: human, as there are no variable domains to infer it from"
+
+
 def test_all_calls_of_several_species_are_of_the_one_that_is_found():
     chains = [domain_of(v) for v in HUMAN_V[:20] + MOUSE_V[:3]]
     calls = GermlineSet.load(None, None).infer_all(chains)

@@ -38,13 +38,13 @@ class SpeciesEvidence:
 
     @classmethod
     def of(cls, identities: Mapping[str, Sequence[float]]) -> SpeciesEvidence:
-        """Weigh the best V identity of each chain to each species; at least one species and chain."""
+        """Weigh the best V identity of each chain to each species; at least one species."""
         names = sorted(identities)
-        table = np.array([identities[name] for name in names])
+        table = np.array([identities[name] for name in names], dtype=float)
         best = table.max(axis=0)
         alone = (table == best).sum(axis=0) == 1
         nearest = {name: int(((row == best) & alone).sum()) for name, row in zip(names, table, strict=True)}
-        means = {name: float(row.mean()) for name, row in zip(names, table, strict=True)}
+        means = {name: float(row.mean()) if row.size else 0.0 for name, row in zip(names, table, strict=True)}
         order = sorted(names, key=lambda name: -means[name])
         return cls(order[0], {name: means[name] for name in order}, nearest, table.shape[1])
 
@@ -72,6 +72,8 @@ class SpeciesEvidence:
         >>> SpeciesEvidence.of({"human": [0.9, 1.0], "mouse": [0.7, 0.75]}).describe()
         'species: human, inferred from 2 chains (mean V identity 0.950; next mouse 0.725)'
         """
+        if not self.n_chains:
+            return f"species: {self.species}, as there are no variable domains to infer it from"
         means = [f"mean V identity {self.identities[self.species]:.3f}"]
         means += [f"next {name} {mean:.3f}" for name, mean in list(self.identities.items())[1:2]]
         text = f"species: {self.species}, inferred from {self.n_chains:,} chains ({'; '.join(means)})"
