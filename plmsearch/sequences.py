@@ -69,6 +69,8 @@ class SequenceRecord:
         Name of the input, for messages.
     row : int or None
         Place in the input, counted from 1.
+    notes : tuple of str
+        What its reader noticed and what is counted, such as ``without_light``.
     """
 
     record_id: str
@@ -77,6 +79,7 @@ class SequenceRecord:
     metadata: Mapping[str, object] = field(default_factory=dict)
     source: str = ""
     row: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,9 @@ def index(
     weights_by_region: o.WeightsByRegion = None,
     id_col: o.IdCol = None,
     seq_col: o.SeqCol = None,
+    heavy_col: o.HeavyCol = None,
+    light_col: o.LightCol = None,
+    pair_by: o.PairBy = None,
     on_invalid: o.OnInvalid = "error",
     on_duplicate: Annotated[
         str,
@@ -62,12 +65,16 @@ def index(
     from plmsearch.ingest.report import AddOptions
 
     policy = AddOptions(on_invalid, on_duplicate, long)  # type: ignore[arg-type]
+    pairing = o.pairing(heavy_col, light_col, pair_by)
     running = o.model_options(weights, device, precision, threads, batch_tokens)
     with ExitStack() as stack:
         db = stack.enter_context(
             open_database(database, create=True, model_options=running, lock_timeout_s=lock_timeout)
         )
-        files = [stack.enter_context(open_input(i, id_col=id_col, seq_col=seq_col)) for i in inputs]
+        files = [
+            stack.enter_context(open_input(i, id_col=id_col, seq_col=seq_col, pairing=pairing))
+            for i in inputs
+        ]
         progress = stack.enter_context(shown(quiet=quiet))
         request = o.space_request(model, layers, pool, preset, regions, weights_by_region)
         report = db.add_inputs(files, request=request, options=policy, progress=progress)

@@ -12,17 +12,21 @@ from plmsearch.cli.console import be_verbose
 if TYPE_CHECKING:
     from plmsearch.embedding.options import ModelOptions
     from plmsearch.embedding.spec import SpaceRequest
+    from plmsearch.formats.paired import Pairing
 
 __all__ = [
     "BatchTokens",
     "Debug",
     "Device",
+    "HeavyCol",
     "IdCol",
     "Layers",
+    "LightCol",
     "LockTimeout",
     "Long",
     "Model",
     "OnInvalid",
+    "PairBy",
     "Pool",
     "Precision",
     "Preset",
@@ -35,6 +39,7 @@ __all__ = [
     "WeightsByRegion",
     "Where",
     "model_options",
+    "pairing",
     "space_request",
 ]
 
@@ -98,6 +103,24 @@ OnInvalid = Annotated[
 ]
 IdCol = Annotated[str | None, typer.Option(help="Column with the record ids of a table.", metavar="NAME")]
 SeqCol = Annotated[str | None, typer.Option(help="Column with the residues of a table.", metavar="NAME")]
+HeavyCol = Annotated[
+    str | None,
+    typer.Option(
+        help="Column with the heavy chains of a table of pairs; with --light-col, a row becomes one record.",
+        metavar="NAME",
+    ),
+]
+LightCol = Annotated[
+    str | None, typer.Option(help="Column with the light chains of a table of pairs.", metavar="NAME")
+]
+PairBy = Annotated[
+    str | None,
+    typer.Option(
+        help="How the headers of FASTA name pairs: id (x_VH and x_VL, x_heavy and x_light, x_H and x_L) or "
+        "header (words such as cell_id=X).",
+        metavar="WAY",
+    ),
+]
 Where = Annotated[
     str | None,
     typer.Option(
@@ -120,6 +143,13 @@ def model_options(
     from plmsearch.embedding.options import ModelOptions
 
     return ModelOptions(weights, device, precision, threads, batch_tokens)
+
+
+def pairing(heavy_col: str | None, light_col: str | None, pair_by: str | None) -> Pairing:
+    """Gather how an input keeps the chains of a pair together."""
+    from plmsearch.formats.paired import Pairing
+
+    return Pairing(heavy_col, light_col, pair_by)
 
 
 def space_request(

@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from plmsearch.formats.hits import HitFormat
     from plmsearch.ingest.report import AddReport
     from plmsearch.ingest.scan import Input
+    from plmsearch.pair_searcher import PairTargets
     from plmsearch.search.hits import Hit, Query, SearchOptions
     from plmsearch.search.judge import Judge
     from plmsearch.store.rankings import StoredRanking
 
 __all__ = ["query"]
+
+_EMBEDDING_EVALUES = frozenset({"emb_pvalue", "emb_evalue"})
 
 
 @handles_errors
@@ -39,6 +42,18 @@ def query(
     record: Annotated[
         list[str] | None,
         typer.Option("--id", help="Search with the stored vector of a record.", metavar="RECORD_ID"),
+    ] = None,
+    pairs: Annotated[
+        bool,
+        typer.Option(
+            "--pairs",
+            help="Search with pairs of a heavy and a light chain, among pairs; the score is the mean of both "
+            "chains' scores.",
+        ),
+    ] = False,
+    cell: Annotated[
+        list[str] | None,
+        typer.Option(help="Search with the stored pair of a cell; implies --pairs.", metavar="CELL_ID"),
     ] = None,
     k: Annotated[int, typer.Option("-k", "--top-k", min=1, help="Most hits per query.")] = 10,
     min_score: Annotated[float | None, typer.Option(min=-1, max=1, help="Lowest cosine similarity.")] = None,
@@ -127,6 +142,9 @@ def query(
     ] = False,
     id_col: o.IdCol = None,
     seq_col: o.SeqCol = None,
+    heavy_col: o.HeavyCol = None,
+    light_col: o.LightCol = None,
+    pair_by: o.PairBy = None,
     on_invalid: o.OnInvalid = "error",
     long: o.Long = None,
     weights: o.Weights = None,
@@ -151,6 +169,10 @@ def query(
     A database as INPUT, DB itself or another that has the space, is searched with every stored record, in
     order of insertion and without a model; hits are written as they are found.
 
+    --pairs compares every pair of the input with every pair of DB, exactly: the heavy and light domain of one
+    record (VH;VL, an scFv, or columns named by --heavy-col and --light-col), or of one cell (cell_id within
+    sample_id or repertoire_id). A hit names both records and has the score of each chain.
+
     --rerank align aligns each query with its best candidates (Smith-Waterman, BLOSUM62, gaps 11/1), adds
     identity, coverage, positions, E-value and bits, and sorts by E-value.
     """
@@ -165,8 +187,8 @@ def query(
     from plmsearch.sequences import SequenceRecord
 
     kind = hit_format(format or ("table" if output == "-" and sys.stdout.isatty() else "tsv"))
-    if sum(map(bool, (inputs, seq, record))) != 1:
-        raise typer.BadParameter("give exactly one of INPUT, --seq and --id")
+    if sum(map(bool, (inputs, seq, record, cell))) != 1:
+        raise typer.BadParameter("give exactly one of INPUT, --seq and --id (or --cell, for pairs)")
     _check_usage(kind, format_output, rerank, candidates, max_evalue, sort)
     queried = _queried_database(inputs or ())
     policy = AddOptions(on_invalid, long=long)  # type: ignore[arg-type]
@@ -187,6 +209,7 @@ def query(
         significance=not no_significance,
         across_loci=across_loci,
     )
+    pairing = o.pairing(heavy_col, light_col, pair_by)
     running = o.model_options(weights, device, precision, threads, batch_tokens)
     report = AddReport()
     tally = _Tally(report, aligned_only=bool(kind.columns))
@@ -196,30 +219,57 @@ def query(
         searched = db.ranking(ranking, space=space, request=request)
         if where is not None:
             db.select(where, by_domain=searched.reads_domains)
+        targets = _pair_targets(db, searched, wishes, quiet=quiet) if pairs or cell else None
         metadata = db.repository.metadata_columns()
-        columns = _columns(kind, format_output, metadata, wishes, searched)
+        if targets is not None:
+            metadata = {"cell_id": "text", **metadata}
+        columns = _columns(kind, format_output, metadata, wishes, searched, is_paired=targets is not None)
         n_queries = len(seq or record or ()) or QUERIES_AT_ONCE
-        if record:
+        if targets is not None and (record or cell):
+            results = db.search_stored_pairs(record or (), cell or (), targets, searched, wishes)
+        elif record:
             results = db.search_stored(record, searched, wishes)
         elif queried is not None:
             other = stack.enter_context(open_database(queried))
             n_queries = max(len(other), 1)
-            results = db.search_all(other, k, ranking=searched.name, options=wishes, report=report)
+            if targets is not None:
+                results = db.search_pairs_of(other, targets, searched, wishes)
+            else:
+                results = db.search_all(other, k, ranking=searched.name, options=wishes, report=report)
         else:
             given = [SequenceRecord(f"query_{n}", s) for n, s in enumerate(seq or (), start=1)]
-            files = [stack.enter_context(open_input(i, id_col=id_col, seq_col=seq_col)) for i in inputs or ()]
+            files = [
+                stack.enter_context(open_input(i, id_col=id_col, seq_col=seq_col, pairing=pairing))
+                for i in inputs or ()
+            ]
             sources: Sequence[Input] = files or [RecordList(given, "--seq")]
-            results = db.search_inputs(sources, searched, wishes, policy=policy, report=report)
-        if explain:
+            if targets is not None:
+                results = db.search_pair_inputs(
+                    sources, targets, searched, wishes, policy=policy, report=report
+                )
+            else:
+                results = db.search_inputs(sources, searched, wishes, policy=policy, report=report)
+        if explain and targets is None:
             for line in db.explain(searched, wishes, n_queries):
                 note(line)
         if rerank and not quiet:
             _note_unknown(db, searched, wishes)
         rows = hit_rows(tally.watch(results), columns, metadata, as_types=kind.name in {"jsonl", "parquet"})
         write_hits(rows, header(columns), kind.name, output, types=column_types(columns, metadata))
-        if not (no_significance or quiet) and {"emb_pvalue", "emb_evalue"}.intersection(columns):
+        if targets is None and not (no_significance or quiet) and _EMBEDDING_EVALUES.intersection(columns):
             tally.note_significance(db.judge(searched))
     tally.print(quiet=quiet)
+
+
+def _pair_targets(db: Database, ranking: StoredRanking, wishes: SearchOptions, *, quiet: bool) -> PairTargets:
+    """Return the pairs that are searched, and say what is and is not among them."""
+    from plmsearch.search.pair_hits import refuse_unknown_wishes
+
+    refuse_unknown_wishes(wishes)
+    targets = db.pair_targets(ranking, wishes.where)
+    for text in [] if quiet else targets.remarks():
+        note(text)
+    return targets
 
 
 def _queried_database(inputs: Sequence[str]) -> Path | None:
@@ -266,14 +316,23 @@ def _columns(
     metadata: Mapping[str, str],
     wishes: SearchOptions,
     ranking: StoredRanking,
+    *,
+    is_paired: bool,
 ) -> list[str]:
-    from plmsearch.formats.hits import ALIGNED_HIT_COLUMNS, DEFAULT_HIT_COLUMNS, with_domain
+    from plmsearch.formats.hits import (
+        ALIGNED_HIT_COLUMNS,
+        DEFAULT_HIT_COLUMNS,
+        PAIR_HIT_COLUMNS,
+        with_domain,
+    )
     from plmsearch.search.columns import choose_columns
 
     if kind.columns:
         return list(kind.columns)
     default: Sequence[str] = DEFAULT_HIT_COLUMNS if wishes.rerank is None else ALIGNED_HIT_COLUMNS
-    if ranking.reads_domains:
+    if is_paired:
+        default = PAIR_HIT_COLUMNS
+    elif ranking.reads_domains:
         default = with_domain(default)
     return choose_columns(format_output or ",".join(default), metadata)
 

@@ -54,6 +54,7 @@ __all__ = [
     "COLUMN_TYPES",
     "DEFAULT_HIT_COLUMNS",
     "HIT_FORMATS",
+    "PAIR_HIT_COLUMNS",
     "HitFormat",
     "hit_format",
     "with_domain",
@@ -70,6 +71,13 @@ ALIGNED_HIT_COLUMNS = (
 )
 
 
+#: The same of pairs of a heavy and a light chain.
+PAIR_HIT_COLUMNS = (
+    *("query", "target", "target_light", "cell_id", "rank", "score", "score_heavy", "score_light"),
+    *("n_heavy", "n_light", "several_heavy", "emb_pvalue", "emb_evalue", "description"),
+)
+
+
 def with_domain(columns: Sequence[str]) -> tuple[str, ...]:
     """Return columns with that of the variable domain behind the target."""
     place = columns.index("target") + 1
@@ -81,8 +89,10 @@ COLUMN_TYPES: Mapping[str, type] = {
     **dict.fromkeys(("query", "target", "description", "qseq", "tseq", "cigar"), str),
     **dict.fromkeys(("qaln", "midline", "taln"), str),
     **dict.fromkeys(("rank", "alnlen", "mismatch", "gapopen", "qstart", "qend", "tstart", "tend"), int),
-    **dict.fromkeys(("qlen", "tlen", "raw", "domain"), int),
-    "emb_only": bool,
+    **dict.fromkeys(("qlen", "tlen", "raw", "domain", "n_heavy", "n_light"), int),
+    **dict.fromkeys(("query_light", "target_light"), str),
+    **dict.fromkeys(("score_heavy", "score_light"), float),
+    **dict.fromkeys(("emb_only", "several_heavy"), bool),
     **dict.fromkeys(("score", "emb_pvalue", "emb_evalue", "fident", "qcov", "tcov", "evalue", "bits"), float),
 }
 

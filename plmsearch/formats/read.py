@@ -24,6 +24,7 @@ from plmsearch.errors import FileFormatError, InputNotFoundError, StorageError
 from plmsearch.formats.airr import airr_records, is_airr
 from plmsearch.formats.compression import open_raw, peek
 from plmsearch.formats.fasta import read_fasta
+from plmsearch.formats.paired import NO_PAIRING, Pairing, paired_fasta, paired_rows
 from plmsearch.formats.tables import Table, choose_columns, open_table, table_records
 from plmsearch.sequences import SequenceRecord
 
@@ -104,6 +105,7 @@ def open_input(
     *,
     id_col: str | None = None,
     seq_col: str | None = None,
+    pairing: Pairing = NO_PAIRING,
     spool_dir: str | Path | None = None,
 ) -> InputFile:
     """Open an input and find its format.
@@ -115,6 +117,8 @@ def open_input(
     id_col, seq_col : str, optional
         Columns of a table. With `seq_col` an AIRR table is read as a plain one; with `id_col`
         alone only its id is taken from there.
+    pairing : Pairing
+        How it keeps heavy and light chains together; two columns are read from AIRR tables too.
     spool_dir : str or Path, optional
         Where input that cannot be read twice is kept until closed; the system's temporary
         directory by default.
@@ -129,7 +133,8 @@ def open_input(
     InputNotFoundError
         If the file is missing, a directory or not readable.
     FileFormatError
-        If it is empty, binary, FASTQ, or neither FASTA nor a table; if columns are named for FASTA.
+        If it is empty, binary, FASTQ, or neither FASTA nor a table; if columns are named for FASTA,
+        or headers are to name pairs and it is none.
     TableFormatError
         If a column is missing or cannot be chosen.
     StorageError
@@ -139,7 +144,7 @@ def open_input(
     is_temporary = _read_once(path)
     file = _spooled(path, name, spool_dir) if is_temporary else Path(path)
     try:
-        kind, columns, records = _recognised(file, name, id_col, seq_col)
+        kind, columns, records = _recognised(file, name, id_col, seq_col, pairing)
     except BaseException:
         if is_temporary:
             file.unlink(missing_ok=True)
@@ -152,7 +157,9 @@ def open_input(
 _Recognised = tuple[str, tuple[str, ...], Callable[[], Iterator[SequenceRecord]]]
 
 
-def _recognised(path: Path, name: str, id_col: str | None, seq_col: str | None) -> _Recognised:
+def _recognised(
+    path: Path, name: str, id_col: str | None, seq_col: str | None, pairing: Pairing
+) -> _Recognised:
     head = peek(path, name)
     text = head.removeprefix(_BYTE_ORDER_MARK).lstrip()
     if not text:
@@ -160,11 +167,27 @@ def _recognised(path: Path, name: str, id_col: str | None, seq_col: str | None) 
     if text.startswith(b">"):
         if id_col is not None or seq_col is not None:
             raise FileFormatError(name, "is FASTA; --id-col and --seq-col are for tables")
+        if pairing.columns is not None:
+            raise FileFormatError(name, "is FASTA; --heavy-col and --light-col are for tables")
         read_fasta(path, name)
+        by = pairing.by
+        if by is not None:
+            return "fasta", (), lambda: paired_fasta(read_fasta(path, name), name, by)
         return "fasta", (), lambda: read_fasta(path, name)
     if _is_fastq(text):
         raise FileFormatError(name, "is FASTQ: it holds nucleotides", hint="give amino acids in FASTA")
     table = open_table(path, name)
+    if pairing.by is not None:
+        hint = "a table says it in its columns cell_id and sample_id, or by --heavy-col and --light-col"
+        raise FileFormatError(name, "is a table; --pair-by is for FASTA", hint=hint)
+    chains = pairing.columns
+    if chains is not None:
+        if seq_col is not None:
+            raise FileFormatError(
+                name, "is read by --heavy-col and --light-col, or by --seq-col, not by both"
+            )
+        paired_rows(table, id_col, chains)
+        return table.format, table.columns, lambda: paired_rows(table, id_col, chains)
     kind, records = _table_reader(table, id_col, seq_col)
     return kind, table.columns, records
 

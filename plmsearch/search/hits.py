@@ -20,7 +20,7 @@ from plmsearch.search.alignment import Alignment
 from plmsearch.store.rows import StoredDomain, StoredRecord
 from plmsearch.types import Float1D, Int1D
 
-__all__ = ["RERANKERS", "SORTS", "Found", "Hit", "Query", "SearchOptions", "make_hits"]
+__all__ = ["RERANKERS", "SORTS", "Found", "Hit", "PairFacts", "Query", "SearchOptions", "make_hits"]
 
 #: Ways to re-rank hits.
 RERANKERS = ("align",)
@@ -163,6 +163,8 @@ class Query:
         Where a variable domain searches: which of its record; `residues` and `sequence_hash` are its own.
     record_id, record_hash : str
         Of the record that the domain was cut from; empty for a whole sequence.
+    row : int or None
+        Of the record in its input.
     """
 
     query_id: str
@@ -172,6 +174,7 @@ class Query:
     domain: StoredDomain | None = None
     record_id: str = ""
     record_hash: str = ""
+    row: int | None = None
 
 
 class Found(NamedTuple):
@@ -191,6 +194,28 @@ class Found(NamedTuple):
     ids: Int1D
     pvalues: np.ndarray[Any, np.dtype[np.float64]] | None = None
     evalues: np.ndarray[Any, np.dtype[np.float64]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PairFacts:
+    """What a hit of a pair has besides.
+
+    Parameters
+    ----------
+    query_light, target_light : str
+        The light chains: ids of records, or ``id#2`` in the record of the heavy chain.
+    score_heavy, score_light : float
+        Cosine similarity of the chains; `Hit.score` is their mean.
+    n_heavy, n_light : int
+        Distinct productive chains of the kind in the target's cell, or domains in its record.
+    """
+
+    query_light: str
+    target_light: str
+    score_heavy: float
+    score_light: float
+    n_heavy: int
+    n_light: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +251,9 @@ class Hit:
     domain : StoredDomain or None
         The variable domain of the target that was found, where domains are searched; `residues` are then its
         own, and `target` is the record's id all the same.
+    pair : PairFacts or None
+        Where pairs of a heavy and a light chain are searched: `target`, `domain` and metadata are those of
+        the heavy chain, `residues` of both.
     """
 
     query: str
@@ -240,6 +268,7 @@ class Hit:
     alignment: Alignment | None = None
     emb_only: bool | None = None
     domain: StoredDomain | None = None
+    pair: PairFacts | None = None
 
 
 def make_hits(
