@@ -22,8 +22,8 @@ import pytest
 from conftest import ENVIRONMENT
 
 from plmsearch.embedding.spec import LONG_POLICIES
-from plmsearch.formats.airr import RESIDUE_COLUMNS
 from plmsearch.formats.hits import HIT_FORMATS
+from plmsearch.formats.residues import RESIDUE_COLUMNS
 from plmsearch.formats.tables import ID_COLUMNS, SEQUENCE_COLUMNS
 from plmsearch.ingest.report import ON_DUPLICATE, ON_INVALID
 from plmsearch.overview import LEDGER_COLUMNS

@@ -32,6 +32,7 @@ __all__ = [
     "is_missing",
     "open_table",
     "read_table",
+    "record_id_of",
     "table_records",
 ]
 
@@ -253,15 +254,34 @@ def table_records(table: Table, id_column: str, seq_columns: Sequence[str]) -> I
     layout = _Layout(table.columns, id_column, seq_columns)
     row = 0
     for row, (place, values) in enumerate(table.rows(), 1):
-        if _is_blank(values[layout.record_id]):
-            raise TableFormatError(
-                table.source,
-                f"{table.unit} {place} has no id: {id_column!r} is empty",
-                hint="name the record",
-            )
+        record_id_of(table, id_column, values[layout.record_id], place)
         yield layout.record(values, table.source, row)
     if row == 0:
         raise TableFormatError(table.source, "has a header but no rows")
+
+
+def record_id_of(table: Table, id_column: str, value: object, place: int) -> str:
+    """Return the id of a row.
+
+    Parameters
+    ----------
+    table : Table
+    id_column : str
+    value : object
+        What stands in that column.
+    place : int
+        Of the row, for the message.
+
+    Raises
+    ------
+    TableFormatError
+        If the cell is blank.
+    """
+    if _is_blank(value):
+        raise TableFormatError(
+            table.source, f"{table.unit} {place} has no id: {id_column!r} is empty", hint="name the record"
+        )
+    return str(value)
 
 
 def _is_blank(value: object) -> bool:

@@ -10,6 +10,7 @@ from plmsearch.errors import (
     InvalidResidueError,
     NucleotideSequenceError,
     SequenceTooLongError,
+    TranslationError,
 )
 from plmsearch.ingest.report import AddOptions, SkippedRow
 from plmsearch.metadata import as_text, metadata_json
@@ -74,9 +75,15 @@ def prepare(record: SequenceRecord, options: AddOptions, *, max_residues: int | 
 
     Raises
     ------
-    InvalidResidueError, EmptySequenceError, NucleotideSequenceError, SequenceTooLongError
+    InvalidResidueError, EmptySequenceError, NucleotideSequenceError, TranslationError, SequenceTooLongError
         If the policy is to stop.
     """
+    if record.unusable is not None:
+        if record.unusable.must_stop and options.on_invalid != "skip":
+            raise TranslationError(
+                record.record_id, record.unusable.reason, source=record.source, row=record.row
+            )
+        return Prepared(record, reason=record.unusable.reason)
     normalised = normalise(record.sequence)
     residues, notes = normalised.residues, dict(normalised.changes)
     if options.on_invalid == "mask":
