@@ -243,15 +243,11 @@ class EmptySequenceError(RecordError):
 class TranslationError(RecordError):
     """The nucleotides of a record cannot be translated without guessing."""
 
-    def __init__(self, record_id: str, reason: str, *, source: str = "", row: int | None = None) -> None:
+    def __init__(
+        self, record_id: str, reason: str, *, source: str = "", row: int | None = None, hint: str
+    ) -> None:
         self.reason = reason
-        super().__init__(
-            record_id,
-            reason,
-            source=source,
-            row=row,
-            hint="give a coding sequence from its first codon, or pass --on-invalid skip to leave it out",
-        )
+        super().__init__(record_id, reason, source=source, row=row, hint=hint)
 
 
 class SequenceTooLongError(RecordError):

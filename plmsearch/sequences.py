@@ -61,10 +61,13 @@ class Unusable:
     reason : str
     must_stop : bool
         Whether that is an error unless such records are to be skipped; else the row is left out.
+    hint : str
+        What to do about it.
     """
 
     reason: str
     must_stop: bool = False
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)

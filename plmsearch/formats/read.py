@@ -34,12 +34,11 @@ from plmsearch.formats.views import TableView
 from plmsearch.numbering import ImmunumNumberer
 from plmsearch.sequences import SequenceRecord
 
-__all__ = ["STDIN", "InputFile", "open_input", "open_view", "rereadable"]
+__all__ = ["STDIN", "InputFile", "open_input", "open_view", "refuse_contigs", "rereadable"]
 
 #: The path that means standard input.
 STDIN = "-"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_NOT_TENX = "is no table of 10x contigs; --contigs is for these"
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +186,7 @@ def _recognised(path: Path, name: str, wishes: _Wishes) -> _Recognised:
     if text.startswith(b">"):
         if wishes.id_col is not None or wishes.seq_col is not None:
             raise FileFormatError(name, "is FASTA; --id-col and --seq-col are for tables")
-        if wishes.contigs is not None:
-            raise FileFormatError(name, _NOT_TENX)
+        refuse_contigs(wishes.contigs, name)
         read_fasta(path, name)
         return "fasta", (), _translated(lambda: read_fasta(path, name), wishes)
     if _is_fastq(text):
@@ -232,9 +230,20 @@ def open_view(path: Path, name: str, head: bytes, contigs: str | Path | None) ->
     table = open_table(path, name) if facts is None else open_oas(path, name, facts)
     if isinstance(table, DelimitedTable) and is_tenx(table.columns):
         return tenx_table(table, contigs or contigs_beside(path))
-    if contigs is not None:
-        raise FileFormatError(name, _NOT_TENX)
+    refuse_contigs(contigs, name)
     return table
+
+
+def refuse_contigs(contigs: str | Path | None, name: str) -> None:
+    """Refuse contigs that are named for an input that is no 10x table.
+
+    Raises
+    ------
+    FileFormatError
+        If there are any.
+    """
+    if contigs is not None:
+        raise FileFormatError(name, "is no table of 10x contigs; --contigs is for these")
 
 
 def _view_reader(view: TableView, wishes: _Wishes) -> Callable[[], Iterator[SequenceRecord]]:

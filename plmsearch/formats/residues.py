@@ -30,6 +30,7 @@ __all__ = [
     "SOURCE_COLUMNS",
     "TRANSLATED",
     "aligned_residues",
+    "not_nucleotides",
     "reading_with_domain",
     "residues_of_row",
     "translated_record",
@@ -199,15 +200,13 @@ def translated_record(record: SequenceRecord, numberer: Numberer) -> SequenceRec
     nucleotides = as_nucleotides(record.sequence)
     if not nucleotides:
         return record
-    if letter := not_a_nucleotide(nucleotides):
-        reason = f"{letter!r} is no nucleotide, and --translate reads nucleotides"
-        return replace(record, sequence="", unusable=Unusable(reason, must_stop=True))
-    residues = reading_with_domain(nucleotides, numberer)
-    if not residues:
+    why = not_nucleotides(nucleotides)
+    residues = "" if why else reading_with_domain(nucleotides, numberer)
+    if not why and not residues:
         residues = translate(nucleotides)
-        if reason := _why_not_coding(nucleotides, residues):
-            reason = f"no frame holds a variable domain, and frame 1 is no open reading frame: {reason}"
-            return replace(record, sequence="", unusable=Unusable(reason, must_stop=True))
+        why = _not_coding(nucleotides, residues)
+    if why:
+        return replace(record, sequence="", unusable=why)
     return replace(
         record,
         sequence=residues,
@@ -216,16 +215,39 @@ def translated_record(record: SequenceRecord, numberer: Numberer) -> SequenceRec
     )
 
 
+def not_nucleotides(text: str) -> Unusable | None:
+    """Say why a sequence that the user calls nucleotides is none; None if it is.
+
+    Parameters
+    ----------
+    text : str
+        Upper case, without gaps.
+    """
+    letter = not_a_nucleotide(text)
+    if not letter:
+        return None
+    reason = f"{letter!r} is no nucleotide, and --translate reads nucleotides"
+    return Unusable(reason, must_stop=True, hint="leave out --translate for residues")
+
+
 def with_source(metadata: Mapping[str, object], source: str) -> Mapping[str, object]:
     """Return metadata with where the residues came from; a value that is there already stays."""
     return metadata if SOURCE_COLUMN in metadata else {**metadata, SOURCE_COLUMN: source}
 
 
-def _why_not_coding(nucleotides: str, residues: str) -> str:
-    if len(nucleotides) % 3:
-        return f"its {len(nucleotides)} nucleotides are no whole codons"
+def _not_coding(nucleotides: str, residues: str) -> Unusable | None:
     stop = residues.find("*", 0, len(residues) - 1)
-    return f"codon {stop + 1} is a stop" if stop >= 0 else ""
+    if len(nucleotides) % 3:
+        reason = f"its {len(nucleotides)} nucleotides are no whole codons"
+    elif stop >= 0:
+        reason = f"codon {stop + 1} is a stop"
+    else:
+        return None
+    return Unusable(
+        f"no frame holds a variable domain, and frame 1 is no open reading frame: {reason}",
+        must_stop=True,
+        hint="give a coding sequence from its first codon, or pass --on-invalid skip to leave it out",
+    )
 
 
 def _joined_regions(row: Mapping[str, str | None]) -> str:

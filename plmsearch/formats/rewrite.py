@@ -16,12 +16,12 @@ from pathlib import Path
 from plmsearch.errors import NucleotideSequenceError, StorageError, TranslationError
 from plmsearch.formats.compression import peek
 from plmsearch.formats.fasta import read_fasta
-from plmsearch.formats.read import open_view
-from plmsearch.formats.residues import reading_with_domain
+from plmsearch.formats.read import open_view, refuse_contigs
+from plmsearch.formats.residues import not_nucleotides, reading_with_domain
 from plmsearch.formats.views import TableView
 from plmsearch.numbering import ImmunumNumberer
 from plmsearch.sequences import SequenceRecord, is_nucleotide, normalise
-from plmsearch.translation import as_nucleotides, not_a_nucleotide
+from plmsearch.translation import as_nucleotides
 
 __all__ = ["FASTA_COLUMNS", "as_rearrangements"]
 
@@ -62,6 +62,7 @@ def as_rearrangements(path: Path, name: str, translate: bool, contigs: str | Pat
     """
     head = peek(path, name)
     if head.startswith(b">"):
+        refuse_contigs(contigs, name)
         columns: Sequence[str] = FASTA_COLUMNS
         rows: Iterable[Sequence[str | None]] = _fasta_rows(path, name, translate=translate)
     else:
@@ -92,9 +93,10 @@ def _fasta_rows(path: Path, name: str, *, translate: bool) -> Iterator[tuple[str
 
 def _checked_nucleotides(record: SequenceRecord) -> str:
     nucleotides = as_nucleotides(record.sequence)
-    if letter := not_a_nucleotide(nucleotides):
-        reason = f"{letter!r} is no nucleotide, and --translate reads nucleotides"
-        raise TranslationError(record.record_id, reason, source=record.source, row=record.row)
+    if why := not_nucleotides(nucleotides):
+        raise TranslationError(
+            record.record_id, why.reason, source=record.source, row=record.row, hint=why.hint
+        )
     return nucleotides
 
 

@@ -14,7 +14,7 @@ from plmsearch.errors import (
 )
 from plmsearch.ingest.report import AddOptions, SkippedRow
 from plmsearch.metadata import as_text, metadata_json
-from plmsearch.sequences import SequenceRecord, mask_invalid, normalise, sequence_hash, validate
+from plmsearch.sequences import SequenceRecord, Unusable, mask_invalid, normalise, sequence_hash, validate
 
 __all__ = ["Prepared", "prepare"]
 
@@ -79,11 +79,7 @@ def prepare(record: SequenceRecord, options: AddOptions, *, max_residues: int | 
         If the policy is to stop.
     """
     if record.unusable is not None:
-        if record.unusable.must_stop and options.on_invalid != "skip":
-            raise TranslationError(
-                record.record_id, record.unusable.reason, source=record.source, row=record.row
-            )
-        return Prepared(record, reason=record.unusable.reason)
+        return _unusable(record, record.unusable, options)
     normalised = normalise(record.sequence)
     residues, notes = normalised.residues, dict(normalised.changes)
     if options.on_invalid == "mask":
@@ -112,3 +108,12 @@ def prepare(record: SequenceRecord, options: AddOptions, *, max_residues: int | 
         metadata_json=metadata_json(metadata),
         notes=notes,
     )
+
+
+def _unusable(record: SequenceRecord, why: Unusable, options: AddOptions) -> Prepared:
+    """Leave out a row that the reader could not read residues from, or stop."""
+    if why.must_stop and options.on_invalid != "skip":
+        raise TranslationError(
+            record.record_id, why.reason, source=record.source, row=record.row, hint=why.hint
+        )
+    return Prepared(record, reason=why.reason)
