@@ -7,7 +7,6 @@ residue where all codons it stands for agree, else X; so does a codon with any o
 
 from __future__ import annotations
 
-import re
 import string
 from collections.abc import Iterator
 from itertools import product
@@ -32,8 +31,7 @@ _IUPAC = {
     "M": "AC", "B": "CGT", "D": "AGT", "H": "ACT", "V": "ACG", "N": "ACGT",
 }  # fmt: skip
 _COMPLEMENT = str.maketrans("ACGTURYSWKMBDHVN", "TGCAAYRSWMKVHDBN")
-_NOT_NUCLEOTIDE = re.compile(f"[^{''.join(_IUPAC)}]")
-_NOT_SEQUENCE = re.compile(r"[\s.\-]+")
+_LETTERS = "".join(_IUPAC)
 # Not str.upper: it makes letters of the code out of others, such as SS of a German sharp s.
 _RAISE = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
 
@@ -63,7 +61,9 @@ def as_nucleotides(text: str) -> str:
     >>> as_nucleotides("gag...gtg-c ")
     'GAGGTGC'
     """
-    return _NOT_SEQUENCE.sub("", text).translate(_RAISE)
+    # Whole-string methods, not an expression: this runs for every row of a repertoire.
+    bare = "".join(text.split()).replace(".", "").replace("-", "")
+    return bare if bare.isupper() else bare.translate(_RAISE)
 
 
 def not_a_nucleotide(nucleotides: str) -> str:
@@ -74,8 +74,7 @@ def not_a_nucleotide(nucleotides: str) -> str:
     >>> not_a_nucleotide("ACGTUN"), not_a_nucleotide("EVQL")
     ('', 'E')
     """
-    found = _NOT_NUCLEOTIDE.search(nucleotides)
-    return found.group() if found else ""
+    return nucleotides.lstrip(_LETTERS)[:1]
 
 
 def reverse_complement(nucleotides: str) -> str:

@@ -96,11 +96,15 @@ def residues_of_row(row: Mapping[str, str | None], numberer: Numberer) -> tuple[
             return residues, name
     if joined := _joined_regions(row):
         return joined, REGION_SOURCE
-    alignment, sequence = (_nucleotides(row, name) for name in NUCLEOTIDE_COLUMNS)
-    if alignment and (residues := aligned_residues(alignment, numberer)):
-        return residues, "sequence_alignment"
-    if sequence and (residues := reading_with_domain(sequence, numberer)):
-        return residues, "sequence"
+    alignment, sequence = (row.get(name) for name in NUCLEOTIDE_COLUMNS)
+    if alignment and not is_missing(alignment):
+        residues = aligned_residues(alignment.strip(), numberer)
+        if residues:
+            return residues, "sequence_alignment"
+    if sequence and not is_missing(sequence):
+        residues = reading_with_domain(as_nucleotides(sequence), numberer)
+        if residues:
+            return residues, "sequence"
     return "", ""
 
 
@@ -143,10 +147,12 @@ def aligned_residues(alignment: str, numberer: Numberer) -> str:
     Returns
     -------
     str
-        May hold ``*``.
+        May hold ``*``. Empty if a letter is no nucleotide.
     """
     n_before = len(alignment) - len(alignment.lstrip(".-"))
     nucleotides = as_nucleotides(alignment)
+    if not_a_nucleotide(nucleotides):
+        return ""
     residues = translate(nucleotides, -n_before % 3 + 1)
     if "." in alignment or "*" not in residues[:-1]:
         return residues
@@ -168,8 +174,10 @@ def reading_with_domain(nucleotides: str, numberer: Numberer) -> str:
     -------
     str
         What is between two stops, without them; of several the longest, then the first by frame.
-        Empty if no reading holds a domain.
+        Empty if no reading holds a domain, or a letter is no nucleotide.
     """
+    if not_a_nucleotide(nucleotides):
+        return ""
     readings = sorted(
         (residues for _, residues in open_readings(nucleotides, _SHORTEST_READING)), key=len, reverse=True
     )
@@ -252,18 +260,9 @@ def _not_coding(nucleotides: str, residues: str) -> Unusable | None:
 
 def _joined_regions(row: Mapping[str, str | None]) -> str:
     """Join the regions; nothing if one is missing between others, for the chain would be another."""
+    if REGION_COLUMNS[2] not in row:
+        return ""
     regions = ["" if is_missing(text := row.get(name)) else str(text) for name in REGION_COLUMNS]
     first = 0 if regions[0] else 1
     last = len(regions) if regions[-1] else len(regions) - 1
     return "".join(regions) if all(regions[first:last]) else ""
-
-
-def _nucleotides(row: Mapping[str, str | None], name: str) -> str:
-    """Return a cell of nucleotides; the alignment with its gaps, which tell the frame."""
-    text = row.get(name)
-    if not text or is_missing(text):
-        return ""
-    nucleotides = as_nucleotides(text)
-    if not_a_nucleotide(nucleotides):
-        return ""
-    return text.strip() if name == "sequence_alignment" else nucleotides

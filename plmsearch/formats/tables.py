@@ -42,6 +42,7 @@ ID_COLUMNS = ("id", "name", "record_id", "sequence_id", "accession", "entry")
 SEQUENCE_COLUMNS = ("sequence", "seq", "aa_sequence", "sequence_aa", "protein_sequence")
 
 _MISSING = frozenset(("", "na", "nan", "none", "null", "n/a"))
+_LONGEST_MISSING = max(map(len, _MISSING))
 _MAX_LISTED = 40
 
 
@@ -290,4 +291,7 @@ def _is_blank(value: object) -> bool:
 
 def is_missing(value: object) -> bool:
     """Tell whether a sequence cell stands for no sequence."""
-    return value is None or (isinstance(value, str) and value.strip().lower() in _MISSING)
+    if not isinstance(value, str):
+        return value is None
+    text = value.strip()
+    return len(text) <= _LONGEST_MISSING and text.lower() in _MISSING
