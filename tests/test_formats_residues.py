@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from repertoires import CODON, coding
-from support import VH, VL
+from support import VH, VL, write_fasta
 
+from plmsearch.formats.read import open_input
 from plmsearch.formats.residues import (
     REGION_COLUMNS,
     REGION_SOURCE,
@@ -191,3 +192,11 @@ def test_what_would_have_to_be_guessed_is_an_error(nucleotides, reason):
 
 def test_an_empty_record_stays_one():
     assert translated("") == SequenceRecord("a", "", metadata={"note": "x"})
+
+
+def test_a_second_pass_over_a_small_input_is_not_numbered_again(tmp_path, monkeypatch):
+    path = write_fasta(tmp_path / "x.fasta", [("a", coding(VH)), ("b", coding(VL))])
+    with open_input(path, translate=True) as opened:
+        first = list(opened)
+        monkeypatch.setattr(ImmunumNumberer, "domains", Refusing.domains)
+        assert list(opened) == first

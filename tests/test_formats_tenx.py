@@ -72,9 +72,12 @@ def test_no_cell_is_lost_and_no_residue_stands_where_airr_has_nucleotides(tenx):
             assert set(record.metadata.get(f"{name}_nt", "")) <= set("ACGT")
 
 
-def test_contigs_beside_the_table_are_found_by_cell_rangers_names(tenx, tmp_path):
+def test_contigs_beside_the_table_are_found_by_cell_rangers_names(tenx, tmp_path, caplog):
     path = tenx(OLD_10X)
     write_fasta(tmp_path / "filtered_contig.fasta", CONTIGS)
+    with caplog.at_level("INFO"):
+        open_input(path).close()
+    assert f"{path}: contigs are read from {tmp_path / 'filtered_contig.fasta'}" in caplog.text
     for record, chain, contig in zip(read(path), (VH, VL, VH), (c for _, c in CONTIGS), strict=True):
         assert chain in record.sequence
         assert record.residue_source == "sequence"

@@ -112,25 +112,6 @@ Verbose = Annotated[
 Debug = Annotated[bool, typer.Option("--debug", help="Print a traceback with an error.")]
 
 
-def model_options(
-    weights: Path | None, device: str, precision: str, threads: int | None, batch_tokens: int
-) -> ModelOptions:
-    """Gather how a model is loaded and run."""
-    from plmsearch.embedding.options import ModelOptions
-
-    return ModelOptions(weights, device, precision, threads, batch_tokens)
-
-
-def space_request(model: str | None, layers: str | None, pool: str | None) -> SpaceRequest:
-    """Gather which space is asked for, refusing a pooling that does not exist."""
-    from plmsearch.embedding.spec import POOLINGS, SpaceRequest
-    from plmsearch.ingest.report import check_choice
-
-    if pool is not None:
-        check_choice("pool", pool, POOLINGS)
-    return SpaceRequest(model, layers, pool)  # type: ignore[arg-type]
-
-
 def opened(
     inputs: Iterable[str],
     stack: ExitStack,
@@ -149,3 +130,22 @@ def opened(
         )
         for one in inputs
     ]
+
+
+def model_options(
+    weights: Path | None, device: str, precision: str, threads: int | None, batch_tokens: int
+) -> ModelOptions:
+    """Gather how a model is loaded and run."""
+    from plmsearch.embedding.options import ModelOptions
+
+    return ModelOptions(weights, device, precision, threads, batch_tokens)
+
+
+def space_request(model: str | None, layers: str | None, pool: str | None) -> SpaceRequest:
+    """Gather which space is asked for, refusing a pooling that does not exist."""
+    from plmsearch.embedding.spec import POOLINGS, SpaceRequest
+    from plmsearch.ingest.report import check_choice
+
+    if pool is not None:
+        check_choice("pool", pool, POOLINGS)
+    return SpaceRequest(model, layers, pool)  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ once: hashed, validated whole, then embedded.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import sys
@@ -31,10 +32,12 @@ from plmsearch.formats.residues import translated_record
 from plmsearch.formats.tables import Table, choose_columns, open_table, table_records
 from plmsearch.formats.tenx import contigs_beside, is_tenx, require_residues, tenx_table
 from plmsearch.formats.views import TableView
-from plmsearch.numbering import ImmunumNumberer
+from plmsearch.numbering import ImmunumNumberer, Numberer
 from plmsearch.sequences import SequenceRecord
 
 __all__ = ["STDIN", "InputFile", "open_input", "open_view", "refuse_contigs", "rereadable"]
+
+_log = logging.getLogger(__name__)
 
 #: The path that means standard input.
 STDIN = "-"
@@ -176,6 +179,8 @@ class _Wishes:
     seq_col: str | None
     translate: bool
     contigs: str | Path | None
+    #: One for all passes over an input: it is remembered what it found.
+    numberer: Numberer = field(default_factory=ImmunumNumberer)
 
 
 def _recognised(path: Path, name: str, wishes: _Wishes) -> _Recognised:
@@ -229,7 +234,10 @@ def open_view(path: Path, name: str, head: bytes, contigs: str | Path | None) ->
     facts = unit_facts(head)
     table = open_table(path, name) if facts is None else open_oas(path, name, facts)
     if isinstance(table, DelimitedTable) and is_tenx(table.columns):
-        return tenx_table(table, contigs or contigs_beside(path))
+        found = contigs or contigs_beside(path)
+        if found is not None:
+            _log.info("%s: contigs are read from %s", name, found)
+        return tenx_table(table, found)
     refuse_contigs(contigs, name)
     return table
 
@@ -254,7 +262,7 @@ def _view_reader(view: TableView, wishes: _Wishes) -> Callable[[], Iterator[Sequ
     if view.format == "10x":
         require_residues(view)
     airr_records(view, id_col=id_column)
-    return lambda: airr_records(view, id_col=id_column)
+    return lambda: airr_records(view, id_col=id_column, numberer=wishes.numberer)
 
 
 def _table_reader(table: Table, wishes: _Wishes) -> tuple[str, Callable[[], Iterator[SequenceRecord]]]:
@@ -262,7 +270,7 @@ def _table_reader(table: Table, wishes: _Wishes) -> tuple[str, Callable[[], Iter
     if is_airr(table.columns):
         if seq_col is None:
             airr_records(table, id_col=id_col)
-            return "airr", lambda: airr_records(table, id_col=id_col)
+            return "airr", lambda: airr_records(table, id_col=id_col, numberer=wishes.numberer)
         id_col = id_col or "sequence_id"
     id_column, seq_column = choose_columns(table, id_col, seq_col)
     return table.format, _translated(lambda: table_records(table, id_column, (seq_column,)), wishes)
@@ -275,11 +283,7 @@ def _translated(
     if not wishes.translate:
         return records
 
-    def read() -> Iterator[SequenceRecord]:
-        numberer = ImmunumNumberer()
-        return (translated_record(record, numberer) for record in records())
-
-    return read
+    return lambda: (translated_record(record, wishes.numberer) for record in records())
 
 
 # --- Input that cannot be read twice ---------------------------------------------------------------

@@ -13,8 +13,10 @@ region columns renamed (`plmsearch.formats.tenx`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
+from typing import cast
 
 from plmsearch.formats.tables import is_missing
 from plmsearch.numbering import RECEPTORS, Numberer
@@ -63,6 +65,7 @@ TRANSLATED = "translation"
 #: No variable domain is found in fewer: of a VH cut from its N-terminus immunum 2.0.0 numbers 36
 #: residues, from before C104 to the end of FWR4, and not 29.
 _SHORTEST_READING = 30
+_LONGEST_REMEMBERED = 2000
 
 
 def residues_of_row(row: Mapping[str, str | None], numberer: Numberer) -> tuple[str, str]:
@@ -178,6 +181,12 @@ def reading_with_domain(nucleotides: str, numberer: Numberer) -> str:
     """
     if not_a_nucleotide(nucleotides):
         return ""
+    if len(nucleotides) > _LONGEST_REMEMBERED:
+        return _search(nucleotides, numberer)
+    return _remembered(nucleotides, cast(Hashable, numberer))
+
+
+def _search(nucleotides: str, numberer: Numberer) -> str:
     readings = sorted(
         (residues for _, residues in open_readings(nucleotides, _SHORTEST_READING)), key=len, reverse=True
     )
@@ -186,6 +195,10 @@ def reading_with_domain(nucleotides: str, numberer: Numberer) -> str:
             if numberer.domains(residues, (receptor,)):
                 return residues
     return ""
+
+
+#: An input is read twice, checked whole and then embedded: a small one is numbered once. At most 45 MB.
+_remembered = functools.lru_cache(maxsize=1 << 14)(_search)
 
 
 def translated_record(record: SequenceRecord, numberer: Numberer) -> SequenceRecord:

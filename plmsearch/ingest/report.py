@@ -156,9 +156,9 @@ class AddReport:
     def summary(self) -> dict[str, Any]:
         """Return the counts as plain values, without the list of rows left out."""
         data = asdict(self)
+        data["sources"] = dict(self.sources)
         del data["skipped"]
         data["changes"] = dict(self.changes)
-        data["sources"] = dict(self.sources)
         return data
 
 
