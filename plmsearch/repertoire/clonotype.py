@@ -16,7 +16,7 @@ from plmsearch.numbering import Domain, ImmunumNumberer, Numberer
 from plmsearch.repertoire.blocks import Genes
 from plmsearch.translation import FRAMES, as_nucleotides, reverse_complement, translate
 
-__all__ = ["COLUMNS", "Rearrangements", "genes_of", "read_rearrangements"]
+__all__ = ["COLUMNS", "Rearrangements", "genes_of", "read_rearrangements", "translate"]
 
 #: Columns that are read.
 COLUMNS = (
