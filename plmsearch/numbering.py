@@ -7,8 +7,8 @@ between them. One of the two may be another residue, as in engineered VHH (15 of
 antibodies), where C23, W41, G121 and T122 are in place too, and if it is C104 that is missing, G119 and no
 C beside 104. An aligner alone is not enough: `immunum.Annotator.number` accepts 427 of 3,069 SCOPe domains
 and Pfam proteins, some at confidence 1.0, and not one of them has a CDR3. The price is that chains cut off
-before position 118 do not count either: 2.5% of a published set of 5,412 heavy chains, nearly all of them without a
-CDR3 or a J gene.
+before position 118 do not count either: 2.5% of a published set of 5,412 heavy chains, nearly all of them
+without a CDR3 or a J gene.
 
 Where a domain begins and ends is settled by what V and J genes can hold there, so that a chain without its
 first or last residue is the same domain alone and behind a leader or before a constant domain: position 1

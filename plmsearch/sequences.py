@@ -29,6 +29,7 @@ __all__ = [
     "STANDARD_RESIDUES",
     "Normalised",
     "SequenceRecord",
+    "Unusable",
     "absent_sequence_hash",
     "is_nucleotide",
     "mask_invalid",
@@ -52,6 +53,24 @@ _MIN_NUCLEOTIDES = 20
 
 
 @dataclass(frozen=True, slots=True)
+class Unusable:
+    """Why a reader could not have the residues of a row.
+
+    Parameters
+    ----------
+    reason : str
+    must_stop : bool
+        Whether that is an error unless such records are to be skipped; else the row is left out.
+    hint : str
+        What to do about it.
+    """
+
+    reason: str
+    must_stop: bool = False
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SequenceRecord:
     """One named entry of an input, as read.
 
@@ -71,6 +90,10 @@ class SequenceRecord:
         Place in the input, counted from 1.
     notes : tuple of str
         What its reader noticed and what is counted, such as ``without_light``.
+    residue_source : str
+        Column the residues were taken or translated from; empty where there was no choice.
+    unusable : Unusable or None
+        Why there are no residues, where the reader knows.
     """
 
     record_id: str
@@ -80,6 +103,8 @@ class SequenceRecord:
     source: str = ""
     row: int | None = None
     notes: tuple[str, ...] = ()
+    residue_source: str = ""
+    unusable: Unusable | None = None
 
 
 @dataclass(frozen=True, slots=True)

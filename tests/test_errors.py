@@ -52,6 +52,11 @@ EXAMPLES: dict[str, tuple[tuple[object, ...], dict[str, object], list[str]]] = {
         {"source": "in.fasta", "row": 7},
         ["'P1'", "in.fasta", "record 7", "empty", "--on-invalid"],
     ),
+    "TranslationError": (
+        ("P1", "frame 1 has a stop"),
+        {"source": "in.fasta", "row": 7, "hint": "cut it"},
+        ["'P1'", "in.fasta", "record 7", "frame 1 has a stop", "cut it"],
+    ),
     "SequenceTooLongError": (
         ("P1", 30000, 510),
         {"source": "in.fasta", "row": 7},

@@ -72,7 +72,8 @@ def remarks(report: AddReport) -> list[str]:
         "without_heavy": "no heavy chain; the light chain is alone",
         "without_light": "no light chain; the heavy chain is alone",
     }
-    remarks = [f"{n} rows: {texts[kind]}" for kind, n in sorted(report.changes.items())]
+    remarks = [f"{n} rows: {_source(name)}" for name, n in report.sources.items()]
+    remarks += [f"{n} rows: {texts[kind]}" for kind, n in sorted(report.changes.items())]
     if report.n_windowed:
         remarks.append(f"{report.n_windowed} sequences longer than the model reads: overlapping windows")
     if report.n_truncated:
@@ -101,6 +102,14 @@ def remarks(report: AddReport) -> list[str]:
         for name, (before, after) in report.widened.items()
     )
     return remarks
+
+
+def _source(name: str) -> str:
+    from plmsearch.formats.residues import NUCLEOTIDE_COLUMNS, TRANSLATED
+
+    if name == TRANSLATED:
+        return "residues by translation"
+    return f"residues {'by translation of' if name in NUCLEOTIDE_COLUMNS else 'from'} {name}"
 
 
 def be_verbose(wanted: bool) -> None:

@@ -10,12 +10,17 @@ import typer
 from plmsearch.cli.console import be_verbose
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from contextlib import ExitStack
+
     from plmsearch.embedding.options import ModelOptions
     from plmsearch.embedding.spec import SpaceRequest
     from plmsearch.formats.paired import Pairing
+    from plmsearch.formats.read import InputFile
 
 __all__ = [
     "BatchTokens",
+    "Contigs",
     "Debug",
     "Device",
     "HeavyCol",
@@ -34,11 +39,13 @@ __all__ = [
     "Regions",
     "SeqCol",
     "Threads",
+    "Translate",
     "Verbose",
     "Weights",
     "WeightsByRegion",
     "Where",
     "model_options",
+    "opened",
     "pairing",
     "space_request",
 ]
@@ -121,6 +128,21 @@ PairBy = Annotated[
         metavar="WAY",
     ),
 ]
+Translate = Annotated[
+    bool,
+    typer.Option(
+        "--translate",
+        help="The input is nucleotides: take the open reading that holds a variable domain, of six frames, "
+        "else frame 1 if it is whole codons without a stop.",
+    ),
+]
+Contigs = Annotated[
+    Path | None,
+    typer.Option(
+        help="FASTA with the contigs of a 10x table; default: the file beside it, by Cell Ranger's name.",
+        metavar="FASTA",
+    ),
+]
 Where = Annotated[
     str | None,
     typer.Option(
@@ -134,6 +156,29 @@ Verbose = Annotated[
     bool, typer.Option("-v", "--verbose", callback=be_verbose, help="Print what takes time, and how long.")
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Print a traceback with an error.")]
+
+
+def opened(
+    inputs: Iterable[str],
+    stack: ExitStack,
+    *,
+    id_col: str | None,
+    seq_col: str | None,
+    translate: bool,
+    contigs: Path | None,
+    pairing: Pairing | None = None,
+) -> list[InputFile]:
+    """Open inputs; `stack` closes them."""
+    from plmsearch.formats.read import open_input
+
+    return [
+        stack.enter_context(
+            open_input(
+                one, id_col=id_col, seq_col=seq_col, translate=translate, contigs=contigs, pairing=pairing
+            )
+        )
+        for one in inputs
+    ]
 
 
 def model_options(

@@ -14,11 +14,11 @@ from plmsearch.cli import options as o
 from plmsearch.cli.console import EXIT_LEFT_OUT, handles_errors, note, print_left_out, remarks
 
 if TYPE_CHECKING:
+    from plmsearch.cli.ways import ByChain
     from plmsearch.database import Database
     from plmsearch.formats.hits import HitFormat
     from plmsearch.ingest.report import AddReport
-    from plmsearch.ingest.scan import Input
-    from plmsearch.pair_searcher import PairTargets
+    from plmsearch.ingest.scan import Input, RecordList
     from plmsearch.search.hits import Hit, Query, SearchOptions
     from plmsearch.search.judge import Judge
     from plmsearch.store.rankings import StoredRanking
@@ -35,7 +35,8 @@ def query(
         list[str] | None,
         typer.Argument(
             metavar="[INPUT...]",
-            help="FASTA, CSV, TSV, Parquet or AIRR; - is stdin. Or a database: search with all its records.",
+            help="FASTA, CSV, TSV, Parquet, AIRR, 10x or OAS; - is stdin. Or a database: search with all its "
+            "records.",
         ),
     ] = None,
     seq: Annotated[list[str] | None, typer.Option(help="Residues to search with.", metavar="STRING")] = None,
@@ -145,6 +146,8 @@ def query(
     heavy_col: o.HeavyCol = None,
     light_col: o.LightCol = None,
     pair_by: o.PairBy = None,
+    translate: o.Translate = False,
+    contigs: o.Contigs = None,
     on_invalid: o.OnInvalid = "error",
     long: o.Long = None,
     weights: o.Weights = None,
@@ -178,19 +181,18 @@ def query(
     """
     from plmsearch.database import open_database
     from plmsearch.formats.hits import hit_format, write_hits
-    from plmsearch.formats.read import open_input
     from plmsearch.ingest.queries import QUERIES_AT_ONCE
     from plmsearch.ingest.report import AddOptions, AddReport
-    from plmsearch.ingest.scan import RecordList
     from plmsearch.search.columns import column_types, header, hit_rows
     from plmsearch.search.hits import SearchOptions
-    from plmsearch.sequences import SequenceRecord
 
     kind = hit_format(format or ("table" if output == "-" and sys.stdout.isatty() else "tsv"))
     if sum(map(bool, (inputs, seq, record, cell))) != 1:
         raise typer.BadParameter("give exactly one of INPUT, --seq and --id (or --cell, for pairs)")
     _check_usage(kind, format_output, rerank, candidates, max_evalue, sort)
     queried = _queried_database(inputs or ())
+    if (translate or contigs) and (record or queried is not None):
+        raise typer.BadParameter("stored records are residues: leave out --translate and --contigs")
     policy = AddOptions(on_invalid, long=long)  # type: ignore[arg-type]
     wishes = SearchOptions(
         k=k,
@@ -219,57 +221,56 @@ def query(
         searched = db.ranking(ranking, space=space, request=request)
         if where is not None:
             db.select(where, by_domain=searched.reads_domains)
-        targets = _pair_targets(db, searched, wishes, quiet=quiet) if pairs or cell else None
-        metadata = db.repository.metadata_columns()
-        if targets is not None:
-            metadata = {"cell_id": "text", **metadata}
-        columns = _columns(kind, format_output, metadata, wishes, searched, is_paired=targets is not None)
+        way = _way(db, searched, wishes, report, is_paired=pairs or bool(cell), quiet=quiet)
+        metadata = way.metadata
+        columns = _columns(kind, format_output, metadata, way.default_columns)
         n_queries = len(seq or record or ()) or QUERIES_AT_ONCE
-        if targets is not None and (record or cell):
-            results = db.search_stored_pairs(record or (), cell or (), targets, searched, wishes)
-        elif record:
-            results = db.search_stored(record, searched, wishes)
+        if record or cell:
+            results = way.stored(record or (), cell or ())
         elif queried is not None:
             other = stack.enter_context(open_database(queried))
             n_queries = max(len(other), 1)
-            if targets is not None:
-                results = db.search_pairs_of(other, targets, searched, wishes)
-            else:
-                results = db.search_all(other, k, ranking=searched.name, options=wishes, report=report)
+            results = way.database(other)
         else:
-            given = [SequenceRecord(f"query_{n}", s) for n, s in enumerate(seq or (), start=1)]
-            files = [
-                stack.enter_context(open_input(i, id_col=id_col, seq_col=seq_col, pairing=pairing))
-                for i in inputs or ()
-            ]
-            sources: Sequence[Input] = files or [RecordList(given, "--seq")]
-            if targets is not None:
-                results = db.search_pair_inputs(
-                    sources, targets, searched, wishes, policy=policy, report=report
-                )
-            else:
-                results = db.search_inputs(sources, searched, wishes, policy=policy, report=report)
-        if explain and targets is None:
-            for line in db.explain(searched, wishes, n_queries):
-                note(line)
+            files = o.opened(
+                inputs or (),
+                stack,
+                id_col=id_col,
+                seq_col=seq_col,
+                translate=translate,
+                contigs=contigs,
+                pairing=pairing,
+            )
+            sources: Sequence[Input] = files or [_given(seq or (), translate=translate)]
+            results = way.inputs(sources, policy)
+        for line in way.explain(n_queries) if explain else ():
+            note(line)
         if rerank and not quiet:
             _note_unknown(db, searched, wishes)
         rows = hit_rows(tally.watch(results), columns, metadata, as_types=kind.name in {"jsonl", "parquet"})
         write_hits(rows, header(columns), kind.name, output, types=column_types(columns, metadata))
-        if targets is None and not (no_significance or quiet) and _EMBEDDING_EVALUES.intersection(columns):
+        if not (no_significance or quiet or pairs or cell) and _EMBEDDING_EVALUES.intersection(columns):
             tally.note_significance(db.judge(searched))
     tally.print(quiet=quiet)
 
 
-def _pair_targets(db: Database, ranking: StoredRanking, wishes: SearchOptions, *, quiet: bool) -> PairTargets:
-    """Return the pairs that are searched, and say what is and is not among them."""
-    from plmsearch.search.pair_hits import refuse_unknown_wishes
+def _way(
+    db: Database,
+    ranking: StoredRanking,
+    wishes: SearchOptions,
+    report: AddReport,
+    *,
+    is_paired: bool,
+    quiet: bool,
+) -> ByChain:
+    from plmsearch.cli.ways import ByChain, ByPair
 
-    refuse_unknown_wishes(wishes)
-    targets = db.pair_targets(ranking, wishes.where)
-    for text in [] if quiet else targets.remarks():
-        note(text)
-    return targets
+    if not is_paired:
+        return ByChain(db, ranking, wishes, report)
+    way = ByPair(db, ranking, wishes, report)
+    if not quiet:
+        way.tell()
+    return way
 
 
 def _queried_database(inputs: Sequence[str]) -> Path | None:
@@ -286,6 +287,18 @@ def _queried_database(inputs: Sequence[str]) -> Path | None:
     if databases and len(inputs) > 1:
         raise typer.BadParameter(f"{databases[0]} is a database: give it alone, without other inputs")
     return Path(databases[0]) if databases else None
+
+
+def _given(seq: Sequence[str], *, translate: bool) -> RecordList:
+    """Return what --seq gives as an input."""
+    from plmsearch.formats.residues import translated_record
+    from plmsearch.ingest.scan import RecordList
+    from plmsearch.numbering import ImmunumNumberer
+    from plmsearch.sequences import SequenceRecord
+
+    numberer = ImmunumNumberer()
+    given = [SequenceRecord(f"query_{n}", s) for n, s in enumerate(seq, start=1)]
+    return RecordList([translated_record(r, numberer) for r in given] if translate else given, "--seq")
 
 
 def _check_usage(
@@ -311,29 +324,12 @@ def _check_usage(
 
 
 def _columns(
-    kind: HitFormat,
-    format_output: str | None,
-    metadata: Mapping[str, str],
-    wishes: SearchOptions,
-    ranking: StoredRanking,
-    *,
-    is_paired: bool,
+    kind: HitFormat, format_output: str | None, metadata: Mapping[str, str], default: Sequence[str]
 ) -> list[str]:
-    from plmsearch.formats.hits import (
-        ALIGNED_HIT_COLUMNS,
-        DEFAULT_HIT_COLUMNS,
-        PAIR_HIT_COLUMNS,
-        with_domain,
-    )
     from plmsearch.search.columns import choose_columns
 
     if kind.columns:
         return list(kind.columns)
-    default: Sequence[str] = DEFAULT_HIT_COLUMNS if wishes.rerank is None else ALIGNED_HIT_COLUMNS
-    if is_paired:
-        default = PAIR_HIT_COLUMNS
-    elif ranking.reads_domains:
-        default = with_domain(default)
     return choose_columns(format_output or ",".join(default), metadata)
 
 
