@@ -135,7 +135,7 @@ class PairSearcher(Searcher):
         return self._targets[key]
 
     def _read_targets(self, ranking: StoredRanking, where: str | None) -> PairTargets:
-        rows = UnitRows(self._blocks(ranking))
+        rows = UnitRows(self._blocks(ranking), ranking.dim)
         every = stored_pairs(self)
         has_vectors = np.flatnonzero(rows.has(every.heavy) & rows.has(every.light))
         pairs = every.take(has_vectors)
@@ -268,7 +268,9 @@ class PairSearcher(Searcher):
         places: list[int] = []
         for record in self._stored(record_ids):
             of_record = (pairs.heavy_record == record.key) | (pairs.light_record == record.key)
-            places += _some(of_record, "id", record.record_id, "of a pair whose chains can be compared")
+            places += _some(
+                of_record, "id", record.record_id, "a record of a pair whose chains can be compared"
+            )
         for cell in cells:
             keys = self._keys_of_cell(cell)
             of_cell = np.isin(pairs.heavy_record, keys)

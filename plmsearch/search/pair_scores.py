@@ -59,9 +59,11 @@ class UnitRows:
     Parameters
     ----------
     blocks : sequence of Block
+    dim : int
     """
 
-    def __init__(self, blocks: Sequence[Block]) -> None:
+    def __init__(self, blocks: Sequence[Block], dim: int) -> None:
+        self._dim = dim
         self._vectors = [np.asarray(b.vectors) for b in blocks]
         sizes = [len(b.ids) for b in blocks]
         ids = np.concatenate([b.ids for b in blocks] or [np.empty(0, np.int64)])
@@ -79,7 +81,7 @@ class UnitRows:
         """Return the vectors of ids that have one, in their order; dtype=float32, shape=(n, d)."""
         place = np.searchsorted(self._ids, ids)
         block, row = self._block[place], self._row[place]
-        out: Float2D = np.empty((len(ids), self._vectors[0].shape[1]), dtype=np.float32)
+        out: Float2D = np.empty((len(ids), self._dim), dtype=np.float32)
         for number in np.unique(block):
             mine = block == number
             out[mine] = self._vectors[number][row[mine]]
