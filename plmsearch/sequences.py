@@ -25,6 +25,7 @@ from plmsearch.types import SequenceHash
 
 __all__ = [
     "AMBIGUOUS_RESIDUES",
+    "CHAIN_SEPARATOR",
     "RESIDUES",
     "STANDARD_RESIDUES",
     "Normalised",
@@ -37,6 +38,9 @@ __all__ = [
     "sequence_hash",
     "validate",
 ]
+
+#: Between the chains of one record.
+CHAIN_SEPARATOR = ";"
 
 STANDARD_RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 #: IUPAC letters beyond the 20: unknown, Asx, Glx, selenocysteine, pyrrolysine, Leu/Ile.

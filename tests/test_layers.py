@@ -52,6 +52,7 @@ LAYERS: dict[str, Rank] = {
     "reader": (4, 1),
     "searcher": (4, 2),
     "all_pairs": (4, 3),
+    "pair_searcher": (4, 3),
     "overview": (4, 5),
     "doctor": (4, 3),
     "verify": (4, 3),

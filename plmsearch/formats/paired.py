@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from plmsearch.domains import CHAIN_SEPARATOR
 from plmsearch.errors import FileFormatError, ParameterError, TableFormatError
 from plmsearch.formats.tables import (
     ID_COLUMNS,
@@ -21,7 +20,7 @@ from plmsearch.formats.tables import (
     is_missing,
     table_records,
 )
-from plmsearch.sequences import SequenceRecord
+from plmsearch.sequences import CHAIN_SEPARATOR, SequenceRecord
 
 __all__ = [
     "NO_PAIRING",

@@ -81,10 +81,8 @@ def find_pairs(inputs: Sequence[Input], policy: AddOptions, report: AddReport) -
             report.skipped.append(replace(row.skipped(), reason=reason))
         elif len({chain.is_heavy for chain in found}) == 1:
             kind = "light" if found[0].is_heavy else "heavy"
-            why = (
-                f"it has no {kind} chain" if found[0].cell else f"it holds no {kind} chain and names no cell"
-            )
-            places[number] = replace(row.skipped(), reason=f"{why}: it is of no pair")
+            why = "its cell has" if found[0].cell else "it names no cell (cell_id, --pair-by) and holds"
+            places[number] = replace(row.skipped(), reason=f"{why} no {kind} chain: it is of no pair")
     pairs = pair_chains(sorted(chains, key=lambda c: (c.group, c.record, c.number)))
     report.skipped.extend(places[number] for number in pairs.lone.tolist())
     report.n_skipped = len(report.skipped)
