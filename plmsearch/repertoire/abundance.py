@@ -151,7 +151,7 @@ def unseen(abundance: Abundance) -> float:
 def _missing_share(abundance: Abundance) -> float:
     """Return A of Chao & Jost 2012, so that the share of units of unseen clones is f1 / n * A."""
     f1, missed = abundance.with_size(1), unseen(abundance)
-    return abundance.n * missed / (abundance.n * missed + f1) if missed else float(f1 > 0)
+    return abundance.n * missed / (abundance.n * missed + f1) if missed else 0.0
 
 
 def coverage(abundance: Abundance, depth: int) -> float:

@@ -14,7 +14,8 @@ __all__ = ["INK", "MUTED", "Frame", "Scale", "as_percent", "draw", "shortened", 
 INK, MUTED, GRID = "#1a2530", "#5b6772", "#dfe5ea"
 #: Width of every chart, in its own units: narrow, so that letters can be read on a phone too.
 WIDTH = 360.0
-_CHARACTER = 5.9  # mean width of a character of 11 units
+#: Mean width of a character of 11 units in a wide font (DejaVu Sans): what fits there fits everywhere.
+_CHARACTER = 6.6
 
 
 @dataclass(frozen=True, slots=True)

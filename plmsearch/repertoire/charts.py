@@ -101,7 +101,7 @@ def panels(title: str, description: str, series: Sequence[Series], x: Axis, y: A
     band = _range_of_all(series, frame)
     found = []
     for one in series:
-        name = tag("text", shortened(one.name, width - 4), x=2, y=11, class_="panel")
+        name = tag("text", shortened(one.name, width - 4, 12.5), x=2, y=11, class_="panel")
         axes = Frame(frame.x, frame.y, x.title, "", x.text, y.text).render()
         parts = [axes, band, _band(one, frame, COLOURS[0]), _line(one, frame, COLOURS[0], 0), name]
         found.append(draw(f"{title}: {one.name}", description, height, parts, width))
@@ -228,7 +228,7 @@ def _vertical_axis(frame: Frame, bottom: float) -> Markup:
 
 
 def _label_width(names: Sequence[str], most: float = 130.0) -> float:
-    return min(max((len(name) for name in names), default=0) * 6.3 + 8, most)
+    return min(max((len(name) for name in names), default=0) * 6.8 + 8, most)
 
 
 def _label(name: str, left: float, y: float) -> Markup:

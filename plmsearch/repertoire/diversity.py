@@ -223,7 +223,7 @@ def _assemblage(abundance: Abundance) -> tuple[NDArray[np.float64], float, int]:
     observed = abundance.values / n
     lost = np.exp(n * np.log1p(-np.minimum(observed, 1 - 1e-16)))
     weight = unseen_share / float((observed * lost) @ abundance.times) if unseen_share > 0 else 0.0
-    return observed * (1.0 - min(weight, 1.0) * lost), unseen_share, max(int(np.ceil(missed)), 1)
+    return observed * (1.0 - weight * lost), unseen_share, max(int(np.ceil(missed)), 1)
 
 
 def _scatter(rng: np.random.Generator, total: int, n_clones: int) -> NDArray[np.int64]:

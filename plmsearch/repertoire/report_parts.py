@@ -43,7 +43,7 @@ __all__ = [
 
 #: Samples that are drawn; the tables have all. Keeps a report of hundreds of samples below 3 MB.
 MAX_DRAWN = 48
-_MAX_BARS, _MAX_NAMES, _LONG_NAME = 4, 25, 24
+_MAX_BARS, _MAX_STACKS, _MAX_NAMES, _LONG_NAME = 4, 10, 25, 24
 #: Ranks up to which clones are one class.
 _CLASSES = ((0, 1, "largest clone"), (1, 10, "2nd to 10th"), (10, 100, "11th to 100th"),
             (100, 1000, "101st to 1,000th"), (1000, None, "smaller"))  # fmt: skip
@@ -128,11 +128,16 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str, n
         *(tag("th", c, scope="col", class_=None if i < n_text else "num") for i, c in enumerate(columns)),
     )
     body = [
-        tag("tr", *(tag("td", c, class_="text" if i < n_text else "num") for i, c in enumerate(row)))
+        tag("tr", *(tag("td", c, class_=_cell_class(c, i < n_text)) for i, c in enumerate(row)))
         for row in rows
     ]
     inner = tag("table", tag("caption", caption), tag("thead", head), tag("tbody", *body))
     return tag("div", inner, class_="scroll", tabindex="0", role="region", aria_label=caption)
+
+
+def _cell_class(text: str, is_text: bool) -> str:
+    """Keep a long name from being broken into a column of letters."""
+    return "num" if not is_text else "text long" if len(text) > _LONG_NAME else "text"
 
 
 def _curves(heading: str, note: str, series: Sequence[Series], x: Axis, y: Axis) -> Markup:
@@ -161,8 +166,11 @@ def clone_figures(view: View) -> Iterator[Markup]:
     classes = [name for _, _, name in _CLASSES]
     used = classes[: int(np.flatnonzero(parts.any(axis=0)).max(initial=0)) + 1]
     note = f"Share of {view.unit} in clones by their rank within the sample."
-    chart = stacks("Share held by the largest clones", note, Bars(names, classes, parts))
-    yield figure(chart, "Share held by the largest clones", note, key_of(used, STACK_COLOURS, marks=False))
+    heading = "Share held by the largest clones"
+    for start in range(0, len(names), _MAX_STACKS):
+        some = slice(start, start + _MAX_STACKS)
+        chart = stacks(heading, note, Bars(names[some], classes, parts[some]))
+        yield figure(chart, heading, note, key_of(used, STACK_COLOURS, marks=False))
     series = [_rank_series(name, one) for name, one in zip(names, clones, strict=True)]
     yield _curves(
         "Rank and abundance",
