@@ -90,7 +90,7 @@ def lines(title: str, description: str, series: Sequence[Series], x: Axis, y: Ax
     for i, one in enumerate(series):
         parts.append(_band(one, frame, COLOURS[i]))
     for i, one in enumerate(series):
-        parts.append(_line(one, frame, COLOURS[i], i))
+        parts.append(_line(one, frame, COLOURS[i], i if len(series) > 1 else None))
     return draw(title, description, height, parts)
 
 
@@ -103,7 +103,7 @@ def panels(title: str, description: str, series: Sequence[Series], x: Axis, y: A
     for one in series:
         name = tag("text", shortened(one.name, width - 4, 12.5), x=2, y=11, class_="panel")
         axes = Frame(frame.x, frame.y, x.title, "", x.text, y.text).render()
-        parts = [axes, band, _band(one, frame, COLOURS[0]), _line(one, frame, COLOURS[0], 0), name]
+        parts = [axes, band, _band(one, frame, COLOURS[0]), _line(one, frame, COLOURS[0], None), name]
         found.append(draw(f"{title}: {one.name}", description, height, parts, width))
     return found
 
@@ -131,14 +131,16 @@ def _band(one: Series, frame: Frame, colour: str) -> Markup:
     return tag("path", d=path, fill=colour, fill_opacity=0.16)
 
 
-def _line(one: Series, frame: Frame, colour: str, number: int) -> Markup:
+def _line(one: Series, frame: Frame, colour: str, number: int | None) -> Markup:
     solid = len(one.x) if one.solid is None else one.solid
     parts = [tag("path", d=_path(one.x[:solid], one.y[:solid], frame), class_="line", stroke=colour)]
     if solid < len(one.x):
         dashed = _path(one.x[solid - 1 :], one.y[solid - 1 :], frame)
         parts.append(tag("path", d=dashed, class_="line", stroke=colour, stroke_dasharray="4 3"))
     at = solid - 1
-    parts.append(marker(frame.x(float(one.x[at])), frame.y(float(one.y[at])), number, colour))
+    if number is None and one.solid is None:
+        return join(*parts)  # alone, and no point stands for the sample
+    parts.append(marker(frame.x(float(one.x[at])), frame.y(float(one.y[at])), number or 0, colour))
     return join(*parts)
 
 

@@ -32,7 +32,6 @@ from plmsearch.repertoire.abundance import (
 from plmsearch.repertoire.hypergeometric import log_moments
 
 __all__ = [
-    "CONFIDENCE",
     "MIN_DEPTH",
     "N_BOOTSTRAPS",
     "ORDERS",
@@ -49,8 +48,7 @@ ORDERS = tuple(round(0.1 * i, 1) for i in range(41))
 MIN_DEPTH = 30
 #: Samples redrawn for a band.
 N_BOOTSTRAPS = 100
-CONFIDENCE = 0.95
-_Z = 1.959964  # the normal quantile of 0.975
+_Z = 1.959964  # the normal quantile of 0.975: bands are 95% intervals
 _CURVE_ORDERS = (0, 1, 2)
 #: Points of a rarefaction curve as parts of the sample; twice a sample is as far as one should predict
 #: (Chao et al. 2014).

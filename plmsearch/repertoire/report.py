@@ -17,7 +17,6 @@ from plmsearch.errors import StorageError
 from plmsearch.formats.output import open_output
 from plmsearch.repertoire import report_parts as parts
 from plmsearch.repertoire.axes import as_percent
-from plmsearch.repertoire.diversity import CONFIDENCE
 from plmsearch.repertoire.markup import Markup, join, tag
 from plmsearch.repertoire.report_notes import METHODS, REFERENCES, notes, unit_note
 from plmsearch.repertoire.report_parts import View, paragraph, table
@@ -221,10 +220,13 @@ def _diversity(view: View) -> Iterator[Markup]:
         yield missing
         return
     depth, least = view.summary.depths["sample"], view.summary.options.min_depth
-    if depth:
+    if sum(group.level == "sample" for group, _ in view.summary.diversity) == 1:
+        yield paragraph(f"One sample: its profile is that of all its {view.unit}. Bands are 95% intervals.")
+        yield _at_depth(view) if depth else Markup("")
+    elif depth:
         yield paragraph(
             f"Samples are compared at {depth:,} {view.unit} each, the size of the smallest one of at least "
-            f"{least}. Bands are {CONFIDENCE:.0%} intervals."
+            f"{least}. Bands are 95% intervals."
         )
         yield _at_depth(view)
     else:

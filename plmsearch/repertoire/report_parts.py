@@ -24,6 +24,7 @@ from plmsearch.repertoire.charts import (
 )
 from plmsearch.repertoire.diversity import Curve, Diversity
 from plmsearch.repertoire.markup import Markup, join, tag
+from plmsearch.repertoire.row_reader import ALL
 from plmsearch.repertoire.sharing import Shared
 from plmsearch.repertoire.summary import CloneSizes, Group, RepertoireSummary
 
@@ -74,11 +75,11 @@ class View:
 
     def _name(self, group: Group) -> str:
         """Name a sample, no longer than needed to tell it from others."""
-        donors, sample = self.summary.donors, group.sample
+        donors, sample = self.summary.donors, "" if group.sample in (None, ALL) else str(group.sample)
         of_donor = sum(one.group.donor == group.donor for one in self.summary.samples)
         if len(donors) == 1:
-            return sample or "" if of_donor > 1 else group.donor
-        return f"{group.donor}, {sample}" if of_donor > 1 else group.donor
+            return sample or group.donor
+        return f"{group.donor}, {sample or ALL}" if of_donor > 1 else group.donor
 
     @property
     def unit(self) -> str:
@@ -357,10 +358,9 @@ def sharing_figures(
     labels = [str(number + 1) for number in numbers]
     for heading, note, measure in measures:
         values = _matrix(pairs, numbers, measure)
-        top = float(np.nanmax(values, initial=0.0))
         rows = [f"{label} · {names[number]}" for label, number in zip(labels, numbers, strict=True)]
-        text = f"{note} The darkest is {top:.3g}."
-        yield figure(heatmap(heading, text, Bars(rows, labels, values)), heading, text)
+        text = f"{note} 1 would be darkest; empty: one with itself, or too few units."
+        yield figure(heatmap(heading, text, Bars(rows, labels, values), top=1.0), heading, text)
 
 
 def _matrix(
