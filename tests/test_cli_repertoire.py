@@ -237,6 +237,7 @@ def test_rows_without_a_count_are_left_out_and_said(run):
         (("--count", "umi_count"), "no column 'umi_count'"),
         (("--count", "reads"), "one of rows, duplicate_count, umi_count, cells"),
         (("--by", "patient"), "no column 'patient'"),
+        (("--locus", "IGX"), "one that the input has: IGH"),
     ],
 )
 def test_what_the_table_does_not_have_is_named(run, options, told):
@@ -376,7 +377,7 @@ def test_every_picture_says_what_it_shows():
 def test_the_unit_is_told_at_the_top():
     options = StatisticsOptions(count="cells", n_bootstraps=2)
     page = Page(report_page(summarise_repertoire([EXAMPLE], options)))
-    assert "Counted by cells: one cell counts once in each locus" in page.texts
+    assert "Counted by cells: one cell counts once in each locus, by one chain" in page.texts
 
 
 def test_a_page_of_many_samples_is_below_three_megabytes(tmp_path):
@@ -397,3 +398,25 @@ def test_every_table_is_written_with_its_header(run, tmp_path):
     assert names == {PAGE, *(f"{name}.tsv" for name in TABLES)}
     for name, columns in TABLES.items():
         assert (tmp_path / "out" / f"{name}.tsv").read_text().splitlines()[0].split("\t") == list(columns)
+
+
+# --- Real data ------------------------------------------------------------------------------------
+
+
+def test_mutations_of_a_real_table_are_those_counted_letter_by_letter(tmp_path, shared_data):
+    source = shared_data / "clones" / "ExampleDb.tsv.gz"
+    cli("repertoire", source, "-o", tmp_path / "out", "--bootstraps", 2)
+    rows = pd.read_csv(source, sep="\t", keep_default_na=False)
+    shares = []
+    for ours, germline in zip(rows["sequence_alignment"], rows["germline_alignment"], strict=True):
+        known = [
+            (a, b) for a, b in zip(ours[:312], germline[:312], strict=True) if a in "ACGT" and b in "ACGT"
+        ]
+        shares.append(sum(a != b for a, b in known) / len(known))
+    wanted = pd.Series(shares).groupby(rows["sample_id"]).mean()
+    found = pd.read_csv(tmp_path / "out" / "mutation.tsv", sep="\t").query("isotype == 'all'")
+    assert found.set_index("sample")["mean"].to_dict() == pytest.approx(wanted.to_dict(), rel=1e-5)
+    usage = pd.read_csv(tmp_path / "out" / "usage.tsv", sep="\t").query("kind == 'j_gene'")
+    first = rows["j_call"].str.extract(r"(IGHJ\d)")[0]
+    assert usage.groupby("name")["count"].sum().to_dict() == first.value_counts().to_dict()
+    assert (tmp_path / "out" / PAGE).stat().st_size < 3_000_000

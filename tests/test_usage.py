@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plmsearch.repertoire.isotypes import call_isotypes
 from plmsearch.repertoire.row_reader import ReadOptions, read_rows
 from plmsearch.repertoire.usage import QUANTILES, cdr3_lengths, mutation, usage, weighted_quantiles
 
@@ -63,18 +62,6 @@ def test_shares_are_within_sample_and_locus(rows):
     assert len(table) == 6
 
 
-@pytest.mark.parametrize(
-    ("call", "wanted"),
-    [
-        ("IGHG1*01", ("IgG1",)), ("IGHM", ("IgM",)), ("IgG", ("IgG",)), ("IGHA2", ("IgA2",)),
-        ("IGHG2B*01", ("IgG2B",)), ("Homsap IGHD F", ("IgD",)), ("IGHG1,IGHG2", ("IgG1", "IgG2")),
-        ("IGHD3-10*01", ()), ("IGHV3-23*01", ()), ("IGKC", ()), ("", ()), ("TRBC1", ()),
-    ],
-)  # fmt: skip
-def test_isotypes_are_read_in_every_spelling(call, wanted):
-    assert call_isotypes(call) == wanted
-
-
 def test_isotypes_are_those_of_heavy_chains_and_classes_are_summed(rows):
     found = rows(
         [
@@ -84,7 +71,7 @@ def test_isotypes_are_those_of_heavy_chains_and_classes_are_summed(rows):
         ]
     )
     assert shares(found, "isotype") == {"IgM": (3, 0.75), "IgG": (1, 0.25)}
-    assert shares(found, "subclass") == {"IgM": (3, 0.75), "IgG1": (0.5, 0.125), "IgG2": (0.5, 0.125)}
+    assert shares(found, "c_gene") == {"IGHM": (3, 0.75), "IGHG1": (0.5, 0.125), "IGHG2": (0.5, 0.125)}
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.integers(1, 9)), min_size=1, max_size=30))
@@ -126,3 +113,14 @@ def test_cdr3_lengths_are_without_the_conserved_residues(rows):
     (one,) = cdr3_lengths(found)
     assert one.counts.tolist() == [0, 0, 3]
     assert (one.total, one.mean) == (3, 2)
+
+
+def test_inferred_calls_stand_in_for_missing_ones(rows):
+    found = rows(
+        [
+            {"v_call": "", "v_call_inferred": "IGHV1-2,IGHV1-3"},
+            {"v_call": "IGHV3-7*01", "v_call_inferred": "IGHV1-2"},
+        ]
+    )
+    assert shares(found, "v_gene") == {"IGHV3-7": (1, 0.5), "IGHV1-2": (0.5, 0.25), "IGHV1-3": (0.5, 0.25)}
+    assert found.loci.texts == ["IGH"]

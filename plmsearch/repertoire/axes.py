@@ -47,7 +47,7 @@ class Scale:
 
     def ticks(self) -> list[float]:
         """Return round values between the ends, four to seven of them where that is possible."""
-        if not self.log:
+        if not self.log or self.high < 10 * self.low:
             return _linear_ticks(self.low, self.high)
         first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
         steps = (1,) if last - first > 2 else (1, 2, 5)

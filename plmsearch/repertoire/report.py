@@ -146,7 +146,8 @@ def _file_names(summary: RepertoireSummary) -> list[str]:
 def _header(view: View) -> Markup:
     summary = view.summary
     total = sum(one.total for one in summary.samples)
-    tiles = [("rows read", f"{summary.read.n_rows:,}"), (f"{view.unit} counted", f"{total:,}"),
+    counted = "chains counted" if summary.options.count == "cells" else f"{view.unit} counted"
+    tiles = [("rows read", f"{summary.read.n_rows:,}"), (counted, f"{total:,}"),
              ("donors", f"{len(summary.donors):,}"), ("samples", f"{len(summary.samples):,}")]  # fmt: skip
     donors = [one for one in summary.clones if one.group.level == "donor"]
     if donors:
@@ -261,7 +262,7 @@ def _genes(view: View) -> Iterator[Markup]:
 
 
 def _mutation(view: View) -> Iterator[Markup]:
-    isotypes = list(parts.usage_figures(view, ("isotype", "subclass")))
+    isotypes = list(parts.usage_figures(view, ("isotype", "c_gene")))
     mutations = list(parts.mutation_figures(view))
     if not isotypes:
         yield tag("p", "No isotype: c_call is missing or empty.", class_="none")

@@ -44,7 +44,7 @@ _UNITS = {
     "rows": "one row is one unit",
     "duplicate_count": "each row counts its duplicate_count: copies, those of amplification among them",
     "umi_count": "each row counts its umi_count: molecules",
-    "cells": "one cell counts once in each locus",
+    "cells": "one cell counts once in each locus, by one chain",
 }
 
 
@@ -55,7 +55,7 @@ def unit_note(summary: RepertoireSummary) -> str:
 
 def notes(summary: RepertoireSummary) -> list[str]:
     """Say what was assumed: who is a donor, what is a sample, whose clones these are."""
-    return [*_groups(summary), *_clones(summary), *_mutation(summary)]
+    return [*_groups(summary), *_clones(summary), *_calls(summary)]
 
 
 def _groups(summary: RepertoireSummary) -> Iterator[str]:
@@ -97,10 +97,12 @@ def _clones(summary: RepertoireSummary) -> Iterator[str]:
         yield f"Rows of all loci without a clone, by clone_status: {why}"
 
 
-def _mutation(summary: RepertoireSummary) -> Iterator[str]:
+def _calls(summary: RepertoireSummary) -> Iterator[str]:
     read = summary.read
     for kind in dict.fromkeys(read.identity.values()):
         yield f"v_identity is read as {'a fraction' if kind == 'fraction' else 'percent'}"
+    for name, n in read.n_inferred.items():
+        yield f"{name} of {n:,} rows is empty: {name}_inferred is taken"
     if read.n_identity:
         yield f"Mutation of {read.n_identity:,} rows from v_identity"
     if read.n_aligned:
@@ -119,5 +121,6 @@ def report_lines(summary: RepertoireSummary, written: Sequence[Path]) -> Iterato
         if n > 1:
             yield f"diversity of {n} {level}s compared at {depth} units each"
     total = sum(one.total for one in summary.samples)
-    yield f"{summary.read.n_rows} rows, {total} units counted"
+    units = "chains of cells" if summary.options.count == "cells" else "units"
+    yield f"{summary.read.n_rows} rows, {total} {units} counted"
     yield f"{len(written)} files in {written[0].parent}, the page is {written[0].name}"

@@ -235,7 +235,7 @@ def _rarefaction_series(name: str, one: Diversity, order: int) -> Series:
 
 _KIND_NAMES = {
     "v_family": "V families", "v_gene": "V genes", "j_gene": "J genes", "isotype": "Isotypes",
-    "subclass": "Isotypes with subclass",
+    "c_gene": "Constant genes",
 }  # fmt: skip
 
 
@@ -244,7 +244,7 @@ def usage_figures(view: View, kinds: Sequence[str]) -> Iterator[Markup]:
     for locus in sorted({one.locus for one in view.summary.usage}):
         for kind in kinds:
             data, n_names = _usage_of(view, locus, kind)
-            if not n_names or (kind == "subclass" and set(data.names) <= set(_ISOTYPES)):
+            if not n_names or (kind == "c_gene" and set(map(len, data.names)) == {len("IGHM")}):
                 continue  # no subclass is told: the same as the isotypes
             heading = f"{_KIND_NAMES[kind]}, {locus or 'unknown locus'}"
             more = f" The {len(data.names)} most used of {n_names}." if n_names > len(data.names) else ""

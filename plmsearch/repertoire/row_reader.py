@@ -32,7 +32,7 @@ ALL, NONE = "all", "(none)"
 _COLUMNS = (
     *SAMPLE_COLUMNS, "locus", "v_call", "j_call", "c_call", "isotype", "productive", "junction",
     "junction_aa", "cdr3_aa", "clone_id", "clone_status", "convergent_cluster", "cell_id",
-    "duplicate_count", "umi_count", "v_identity", *MUTATION_COLUMNS,
+    "duplicate_count", "umi_count", "v_identity", "v_call_inferred", "j_call_inferred", *MUTATION_COLUMNS,
 )  # fmt: skip
 _COLUMN_OF: dict[CountName, str] = {
     "duplicate_count": "duplicate_count", "umi_count": "umi_count", "cells": "cell_id"
@@ -84,6 +84,8 @@ class ReadReport:
         Why rows have no clone, where the table says so.
     identity : dict of str to str
         How ``v_identity`` is written, by table: ``fraction`` or ``percent``.
+    n_inferred : Counter of str
+        Rows whose ``v_call``, ``j_call`` is empty and taken from ``v_call_inferred``, ``j_call_inferred``.
     n_identity, n_aligned : int
         Rows whose mutations come from ``v_identity``, from the alignment.
     """
@@ -96,6 +98,7 @@ class ReadReport:
     n_not_productive: int = 0
     clone_status: Counter[str] = field(default_factory=Counter)
     identity: dict[str, str] = field(default_factory=dict)
+    n_inferred: Counter[str] = field(default_factory=Counter)
     n_identity: int = 0
     n_aligned: int = 0
 
@@ -225,13 +228,13 @@ class _Reader:
         has_sample = any(name in table.columns for name in SAMPLE_COLUMNS)
         named = zip(*(columns[name] for name in SAMPLE_COLUMNS), strict=True)
         samples = [(a or b or NONE) if has_sample else ALL for a, b in named]
-        v, j = columns["v_call"], columns["j_call"]
+        v, j = self._calls(columns, "v_call"), self._calls(columns, "j_call")
         junctions = [_junction(*cells) for cells in _rows_of(columns, "junction_aa", "cdr3_aa", "junction")]
         for status, clone in zip(columns["clone_status"], columns["clone_id"], strict=True):
             if status and not clone:
                 self.report.clone_status[status] += 1
         self._keep("sample", zip(donors, samples, strict=True))
-        self._keep("locus", self._loci(columns))
+        self._keep("locus", self._loci({**columns, "v_call": v, "j_call": j}))
         self._keep("v_call", v)
         self._keep("j_call", j)
         self._keep("c_call", (c or isotype for c, isotype in _rows_of(columns, "c_call", "isotype")))
@@ -253,6 +256,14 @@ class _Reader:
             self._part(name, np.array(counts, dtype=np.int64))
         self._part("cdr3", np.array([max(len(one) - 2, -1) for one in junctions], dtype=np.int16))
         self._part("productive", np.array([text not in FALSE_TEXTS for text in columns["productive"]]))
+
+    def _calls(self, columns: Columns, name: str) -> Sequence[str]:
+        """Return calls as given, or, where there is none, as inferred."""
+        if not any(columns[f"{name}_inferred"]):
+            return columns[name]
+        pairs = list(_rows_of(columns, name, f"{name}_inferred"))
+        self.report.n_inferred[name] += sum(bool(inferred and not given) for given, inferred in pairs)
+        return [given or inferred for given, inferred in pairs]
 
     def _keep(self, name: str, values: Iterator[object] | Sequence[object]) -> None:
         self._part(name, self._codes[name].of(values))

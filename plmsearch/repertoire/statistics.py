@@ -67,7 +67,7 @@ def summarise_repertoire(
     if read.n_not_productive:
         left_out.insert(0, LeftOut("all parts", "not productive", read.n_not_productive))
     groups = [Group(*map(str, value)) for value in rows.samples.numbers]  # type: ignore[call-overload]
-    locus = options.locus or _locus_of_clones(rows)
+    locus = _locus_of_clones(rows, options.locus)
     of_locus = rows.weight * (_codes_are(rows.locus, rows.loci.texts, locus))
     clones = _clones(rows, of_locus, groups) if read.with_clones else []
     depths, compared = _diversity(clones, options)
@@ -93,9 +93,13 @@ def _check(options: StatisticsOptions) -> None:
         raise ParameterError("seed", options.seed, "at least 0")
 
 
-def _locus_of_clones(rows: RepertoireRows) -> str:
-    """Return IGH if there is any, else the locus of most rows."""
+def _locus_of_clones(rows: RepertoireRows, wanted: str | None) -> str:
+    """Return the wanted locus, else IGH if there is any, else the locus of most rows."""
     texts = rows.loci.texts
+    if wanted is not None:
+        if wanted not in texts:
+            raise ParameterError("locus", wanted, f"one that the input has: {', '.join(sorted(texts))}")
+        return wanted
     if _HEAVY in texts:
         return _HEAVY
     return texts[int(np.bincount(rows.locus).argmax())] if len(rows) else ""

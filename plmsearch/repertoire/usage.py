@@ -14,8 +14,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from plmsearch.genes import call_families, call_genes
-from plmsearch.repertoire.isotypes import call_isotypes
+from plmsearch.genes import call_families, call_genes, call_isotypes
 from plmsearch.repertoire.rows import Codes, RepertoireRows
 
 __all__ = [
@@ -34,7 +33,7 @@ __all__ = [
 ]
 
 #: What is counted, in order.
-USAGE_KINDS = ("v_family", "v_gene", "j_gene", "isotype", "subclass")
+USAGE_KINDS = ("v_family", "v_gene", "j_gene", "isotype", "c_gene")
 #: Of a distribution: 5%, 25%, 50%, 75% and 95% of the units are at or below these.
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _HEAVY = "IGH"
@@ -141,7 +140,7 @@ def usage(rows: RepertoireRows) -> list[Usage]:
         By sample, locus, kind, falling count. Isotypes are counted for heavy chains only.
     """
     v, j, c = ((rows.v_call, rows.v_calls), (rows.j_call, rows.j_calls), (rows.c_call, rows.c_calls))
-    columns = {"v_family": v, "v_gene": v, "j_gene": j, "isotype": c, "subclass": c}
+    columns = {"v_family": v, "v_gene": v, "j_gene": j, "isotype": c, "c_gene": c}
     found: list[Usage] = []
     for kind, (codes, calls) in columns.items():
         found += _used(rows, codes, calls.texts, kind)
@@ -155,8 +154,13 @@ def _families(call: str) -> tuple[str, ...]:
     return tuple(family for gene in call_genes(call) for family in call_families(gene))
 
 
+def _heavy_genes(call: str) -> tuple[str, ...]:
+    return tuple(gene for gene in call_isotypes(call) if gene.startswith(_HEAVY))
+
+
 def _classes(call: str) -> tuple[str, ...]:
-    return tuple(name[:3] for name in call_isotypes(call))
+    """Return the class of each listed gene: IgG for IGHG1."""
+    return tuple(f"Ig{gene[len(_HEAVY)]}" for gene in _heavy_genes(call))
 
 
 #: Names that a call lists, by what is counted.
@@ -165,9 +169,9 @@ _NAMES: dict[str, Callable[[str], tuple[str, ...]]] = {
     "v_gene": call_genes,
     "j_gene": call_genes,
     "isotype": _classes,
-    "subclass": call_isotypes,
+    "c_gene": _heavy_genes,
 }
-_HEAVY_ONLY = ("isotype", "subclass")
+_HEAVY_ONLY = ("isotype", "c_gene")
 
 
 def call_is_named(codes: NDArray[np.int32], calls: Codes, kind: str) -> NDArray[np.bool_]:
