@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from plmsearch.repertoire import hypergeometric
 from plmsearch.repertoire.abundance import (
     Abundance,
     coverage,
@@ -140,6 +141,15 @@ def test_the_chance_to_be_seen_is_hypergeometric(size, others, data):
     depth = data.draw(st.integers(1, n))
     seen = np.exp(log_moments(np.array([size]), n, depth, np.zeros(1)))[0, 0]
     assert seen == pytest.approx(1 - math.comb(n - size, depth) / math.comb(n, depth), rel=1e-9)
+
+
+def test_very_large_clones_are_expanded_without_a_visible_error(monkeypatch):
+    sizes, orders = np.array([200_000, 500_000, 3_000_000]), np.array([0, 0.5, 1, 2, 4])
+    expanded = log_moments(sizes, 10_000_000, 4_000_000, orders)
+    monkeypatch.setattr(hypergeometric, "_WIDE", np.inf)
+    summed = log_moments(sizes, 10_000_000, 4_000_000, orders)
+    assert not np.array_equal(expanded, summed)
+    np.testing.assert_allclose(np.exp(expanded), np.exp(summed), rtol=1e-7)
 
 
 def test_a_hundred_million_units_are_no_more_work_than_a_thousand():

@@ -208,7 +208,14 @@ def test_tcr_alone_is_counted_by_its_own_locus(run):
 
 @pytest.mark.parametrize(
     ("value", "told"),
-    [("-3", "'-3'"), ("many", "'many'"), ("2.5", "'2.5'"), ("inf", "'inf'"), ("nan0", "'nan0'")],
+    [
+        ("-3", "'-3'"),
+        ("many", "'many'"),
+        ("2.5", "'2.5'"),
+        ("inf", "'inf'"),
+        ("nan0", "'nan0'"),
+        ("1e300", "'1e300'"),
+    ],
 )
 def test_a_count_that_is_none_is_an_error_that_names_row_and_value(run, value, told):
     rows = [heavy(duplicate_count=1), heavy(duplicate_count=value)]

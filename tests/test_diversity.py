@@ -35,11 +35,11 @@ def assemblage(sizes: list[int]) -> np.ndarray:
 def test_redrawn_samples_are_draws_from_the_estimated_assemblage(sizes):
     chances = assemblage(sizes)
     assert chances.sum() == pytest.approx(1)
-    wanted = [hill(Abundance.of(one), (0, 1, 2)) for one in rng(1).multinomial(sum(sizes), chances, 2000)]
-    found = [hill(one, (0, 1, 2)) for one in resample(Abundance.of(sizes), rng(2), 2000)]
+    wanted = [hill(Abundance.of(one), (0, 1, 2)) for one in rng(1).multinomial(sum(sizes), chances, 900)]
+    found = [hill(one, (0, 1, 2)) for one in resample(Abundance.of(sizes), rng(2), 900)]
     spread = np.std(wanted, axis=0)
-    assert np.mean(found, axis=0) == pytest.approx(np.mean(wanted, axis=0), abs=float(0.1 * spread.max()))
-    assert np.std(found, axis=0) == pytest.approx(spread, rel=0.08)
+    assert np.mean(found, axis=0) == pytest.approx(np.mean(wanted, axis=0), abs=float(0.15 * spread.max()))
+    assert np.std(found, axis=0) == pytest.approx(spread, rel=0.12)
 
 
 def test_a_clone_is_redrawn_as_often_as_it_was_seen():
@@ -82,7 +82,7 @@ def test_the_common_depth_is_that_of_the_smallest_that_is_deep_enough():
     assert common_depth([29], 30) == 0
 
 
-@pytest.mark.parametrize("n_samples", [20, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_samples", [12, pytest.param(300, marks=pytest.mark.slow)])
 def test_bands_hold_the_truth_about_as_often_as_they_say(n_samples):
     """Samples of a known assemblage; truth is the expectation at the depth of the sample."""
     draw = rng(3)

@@ -18,6 +18,9 @@ __all__ = ["log_moments"]
 #: outside weighs less than 1e-15 of the whole.
 _REACH = 9
 _MORE = 12
+#: Standard deviation of k above which sums are expanded around the mean: at least the square of it is
+#: drawn, and what the expansion lacks is below 1e-7 of the whole.
+_WIDE = 200.0
 #: Cells of one block of (x, k).
 _BLOCK = 1 << 18
 _TINY = 1e-9
@@ -59,8 +62,11 @@ def log_moments(
     if depth == n:
         moments = _weighed(sizes[:, None] / n, np.ones((len(sizes), 1)), orders)
     else:
-        for rows, shares, weights in _blocks(sizes, n, depth):
-            moments[rows] = _weighed(shares, weights, orders)
+        wide = _spread(sizes, n, depth) > _WIDE
+        moments[wide] = _expanded(sizes[wide], n, depth, orders)
+        narrow = np.flatnonzero(~wide)
+        for rows, shares, weights in _blocks(sizes[narrow], n, depth):
+            moments[narrow[rows]] = _weighed(shares, weights, orders)
     with np.errstate(divide="ignore"):
         return np.asarray(np.log(moments))
 
@@ -87,12 +93,29 @@ def _weighed(
     return sums
 
 
+def _spread(sizes: NDArray[np.int64], n: int, depth: int) -> NDArray[np.float64]:
+    """Return the standard deviation of k."""
+    shares = sizes / n
+    return np.asarray(np.sqrt(depth * shares * (1 - shares) * ((n - depth) / max(n - 1, 1))))
+
+
+def _expanded(
+    sizes: NDArray[np.int64], n: int, depth: int, orders: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return moments to the second order around the mean, for clones of which very many are drawn."""
+    shares = (sizes / n)[:, None]
+    squared = (_spread(sizes, n, depth) / depth)[:, None] ** 2
+    powers = shares**orders * (1 + orders * (orders - 1) / 2 * squared / shares**2)
+    entropy = -shares * np.log(shares) - squared / (2 * shares)
+    return np.asarray(np.where(np.abs(orders - 1.0) < _TINY, entropy, powers))
+
+
 def _blocks(
     sizes: NDArray[np.int64], n: int, depth: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]]:
     """Yield rows, the shares k / depth, shape (r, k), and their weights."""
     x = sizes.astype(np.float64)
-    spread = np.sqrt(depth * (x / n) * (1 - x / n) * (n - depth) / max(n - 1, 1))
+    spread = _spread(sizes, n, depth)
     mode = np.floor((x + 1) * (depth + 1) / (n + 2))
     reach = np.ceil(_REACH * spread + _MORE)
     low = np.maximum(np.maximum(mode - reach, 0), depth - (n - x))

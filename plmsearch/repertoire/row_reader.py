@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path, PurePath
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,11 +38,15 @@ _COLUMN_OF: dict[CountName, str] = {
     "duplicate_count": "duplicate_count", "umi_count": "umi_count", "cells": "cell_id"
 }  # fmt: skip
 _CHUNK = 20_000
+_NO_COUNT = -2
+#: No row stands for more; sums over millions of rows stay whole numbers of 64 bits.
+_MAX_COUNT = 1 << 40
 _SUFFIXES = (".gz", ".zst", ".tsv", ".txt", ".tab")
 #: AIRR has v_identity as a fraction; IMGT and others write percent.
 _MAX_FRACTION, _MAX_PERCENT = 1.0, 100.0
 
 Columns = Mapping[str, Sequence[str]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +180,7 @@ class _Reader:
         self._parts: dict[str, list[NDArray[np.generic]]] = {}
         self._first_gene = _Cached(lambda call: (call_genes(call) or ("",))[0])
         self._locus = _Cached(call_locus)
+        self._counts = _Cached(_count)
 
     def add(self, table: RearrangementTable, number: int) -> None:
         """Read one table."""
@@ -248,12 +253,7 @@ class _Reader:
             ((d, s, c) if c else None for d, s, c in zip(donors, samples, columns["cell_id"], strict=True)),
         )
         for name, column in (("duplicates", "duplicate_count"), ("umis", "umi_count")):
-            strict = self._options.count == column
-            counts = [
-                _count(text, column, source, place + i, strict=strict)
-                for i, text in enumerate(columns[column])
-            ]
-            self._part(name, np.array(counts, dtype=np.int64))
+            self._part(name, self._counts_of(columns[column], column, source, place))
         self._part("cdr3", np.array([max(len(one) - 2, -1) for one in junctions], dtype=np.int16))
         self._part("productive", np.array([text not in FALSE_TEXTS for text in columns["productive"]]))
 
@@ -270,6 +270,20 @@ class _Reader:
 
     def _part(self, name: str, values: NDArray[np.generic]) -> None:
         self._parts.setdefault(name, []).append(values)
+
+    def _counts_of(self, cells: Sequence[str], column: str, source: str, place: int) -> NDArray[np.int64]:
+        """Read counts; -1 for none, and for what is no count if nothing depends on it."""
+        known = self._counts
+        counts = np.array([known[text] for text in cells], dtype=np.int64)
+        bad = np.flatnonzero(counts == _NO_COUNT)
+        if len(bad) and self._options.count == column:
+            row = int(bad[0])
+            raise TableFormatError(
+                source,
+                f"row {place + row + 1}: {column} is {cells[row]!r}, which is no whole number from 0 to 2^40",
+                hint="correct it, or count something else: --count rows",
+            )
+        return np.maximum(counts, -1)
 
     def _loci(self, columns: Columns) -> Iterator[str]:
         locus = self._locus
@@ -309,14 +323,14 @@ class _Reader:
         return RepertoireRows(**columns, weight=weight, loci=self._codes["locus"], **codes)  # type: ignore[arg-type]
 
 
-class _Cached(dict[str, str]):
+class _Cached(dict[str, T]):
     """What follows from a text, found once for each."""
 
-    def __init__(self, find: Callable[[str], str]) -> None:
+    def __init__(self, find: Callable[[str], T]) -> None:
         super().__init__()
         self._find = find
 
-    def __missing__(self, text: str) -> str:
+    def __missing__(self, text: str) -> T:
         return self.setdefault(text, self._find(text))
 
 
@@ -336,23 +350,15 @@ def _junction(residues: str, cdr3: str, nucleotides: str) -> str:
     return f"C{cdr3.strip().upper()}W" if cdr3 else ""
 
 
-def _count(text: str, column: str, source: str, place: int, *, strict: bool) -> int:
-    """Read a count; -1 if there is none, or it is no count and nothing depends on it."""
+def _count(text: str) -> int:
+    """Read a count; -1 if there is none, -2 if it is no count."""
     if is_missing(text):
         return -1
     try:
         value = float(text)
     except ValueError:
-        value = math.nan
-    if value >= 0 and value.is_integer():
-        return int(value)
-    if not strict:
-        return -1
-    raise TableFormatError(
-        source,
-        f"row {place + 1}: {column} is {text!r}, which is no whole number of 0 or more",
-        hint="correct it, or count something else: --count rows",
-    )
+        return _NO_COUNT
+    return int(value) if 0 <= value <= _MAX_COUNT and value.is_integer() else _NO_COUNT
 
 
 def _identities(cells: Sequence[str], source: str, place: int) -> NDArray[np.float64]:
