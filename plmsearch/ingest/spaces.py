@@ -39,6 +39,7 @@ __all__ = [
     "check_request",
     "choose_new_spaces",
     "default_model",
+    "embed_command",
     "load_specs",
     "reads_domains",
     "same_space",
@@ -207,7 +208,7 @@ def searchable_space(
             )
         raise EmbeddingError(
             f"space {spec.name} is not complete: its making was interrupted",
-            hint=f"continue it with: {_embed_command(spec, database)}",
+            hint=f"continue it with: {embed_command(spec, database)}",
         )
     return found[0]
 
@@ -236,7 +237,7 @@ def same_space(space: StoredSpace, database: Path, spaces: Sequence[StoredSpace]
     if found:
         return searchable_space(found, None, SpaceRequest(), other)
     spec = space.spec
-    hint = f"add the space with: {_embed_command(spec, other)}"
+    hint = f"add the space with: {embed_command(spec, other)}"
     if spec.is_external:
         hint = f"add the space with: plmsearch import {other} FILE"
     elif any(s.spec.name == spec.name for s in spaces):
@@ -245,7 +246,8 @@ def same_space(space: StoredSpace, database: Path, spaces: Sequence[StoredSpace]
     raise DatabaseSpacesMismatch(str(database), str(other), spec.describe(), held, hint=hint)
 
 
-def _embed_command(spec: EmbeddingSpec, database: Path) -> str:
+def embed_command(spec: EmbeddingSpec, database: str | Path) -> str:
+    """Return the command that adds a space of a model to a database."""
     long = " --long truncate" if spec.long == "truncate" else ""
     which = f"--model {spec.model_id} --layers {spec.layer} --pool {spec.pooling}"
     if spec.reads_domains:
