@@ -15,7 +15,7 @@ from pathlib import Path
 
 from plmsearch.all_pairs import AllPairsSearcher
 from plmsearch.embedding.options import ModelOptions
-from plmsearch.embedding.spec import EmbeddingSpec, LongPolicy, SpaceRequest
+from plmsearch.embedding.spec import EmbeddingSpec, LongPolicy, Preset, SpaceRequest
 from plmsearch.errors import DatabaseNotFound, EmbeddingSpecMismatch, ParameterError
 from plmsearch.filters.parse import parse_condition
 from plmsearch.ingest.chunks import ChunkWriter, SpaceGroup, group_spaces
@@ -140,6 +140,7 @@ class Database(AllPairsSearcher):
         *,
         model: str | None = None,
         layers: str | None = None,
+        preset: Preset | None = None,
         options: AddOptions | None = None,
         progress: Progress | None = None,
     ) -> AddReport:
@@ -151,6 +152,8 @@ class Database(AllPairsSearcher):
         model, layers : str, optional
             As `SpaceRequest`; needed for a new database only, and even there chosen by looking at
             the sequences if None.
+        preset : {"antibody", "whole"}, optional
+            As `SpaceRequest`.
         options : AddOptions, optional
         progress : Progress, optional
 
@@ -166,9 +169,8 @@ class Database(AllPairsSearcher):
             If the vectors of the new sequences do not fit on the disk. Nothing was computed then.
         """
         rows = RecordList([_as_record(r) for r in records])
-        return self.add_inputs(
-            [rows], request=SpaceRequest(model, layers), options=options, progress=progress, command="add"
-        )
+        request = SpaceRequest(model, layers, preset=preset)
+        return self.add_inputs([rows], request=request, options=options, progress=progress, command="add")
 
     def add_inputs(
         self,
