@@ -19,6 +19,7 @@ from plmsearch.embedding.spec import EmbeddingSpec, LongPolicy, Preset, SpaceReq
 from plmsearch.errors import DatabaseNotFound, EmbeddingSpecMismatch, ParameterError
 from plmsearch.filters.parse import parse_condition
 from plmsearch.ingest.chunks import ChunkWriter, SpaceGroup, group_spaces
+from plmsearch.ingest.domain_names import refuse_ambiguous
 from plmsearch.ingest.presets import add_region_ranking
 from plmsearch.ingest.provenance import record_run
 from plmsearch.ingest.report import AddOptions, AddReport, Progress
@@ -270,6 +271,8 @@ class Database(AllPairsSearcher):
         missing = [(self.repository.n_without_vector(stored.get(s.name, -1)), s.dim) for s in specs]
         self._require_space(missing, "the new embeddings")
         with self.writing(show) as repository:
+            if reads_domains(asked):
+                refuse_ambiguous(repository)
             spaces = [self._space_to_fill(repository, spec) for spec in specs]
             writer = ChunkWriter(
                 repository, Layout(self.path), self._groups(spaces), AddOptions(long=long), show

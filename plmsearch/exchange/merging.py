@@ -327,7 +327,7 @@ class _Merging:
                 except VectorConflict as error:
                     row = next(e.row for e, _ in found if e.input_id == error.record_id)
                     raise self._conflict(error, row, number, space) from error
-                self._progress.advance(len({r.key for r in page.records}))
+                self._progress.advance(page.n_records)
         filler.flush()
         self._refuse_lacking(repository, space)
 

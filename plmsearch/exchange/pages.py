@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -104,11 +105,20 @@ class BarePage:
 
 @dataclass(frozen=True, slots=True)
 class StoredPage:
-    """Live records and their vectors, in order of insertion; of a space of domains, each domain by itself."""
+    """Live records and their vectors, in order of insertion; of a space of domains, each domain by itself.
+
+    `names` are the ids of the records, or ``id#2`` where a record has several domains.
+    """
 
     records: Sequence[StoredRecord]
     vectors: Float2D
     facts: Sequence[VectorRow]
+    names: Sequence[str]
+
+    @property
+    def n_records(self) -> int:
+        """Distinct records; all domains of one are on the same page."""
+        return len({r.key for r in self.records})
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,11 +198,13 @@ def _with_vectors(
     repository = reader.repository
     segments = repository.segments(space.space_id)
     units = _domains_of(reader, page) if space.spec.reads_domains else page
+    n_of = Counter(r.key for r in units)
     places = repository.vector_places(space.space_id, {r.vector_id for r in units})
     records = [r for r in units if r.vector_id in places]
     ids = [r.vector_id for r in records]
     vectors = files.rows(segments, [places[i] for i in ids])
-    return StoredPage(records, vectors, repository.vector_rows(space.space_id, ids))
+    names = [r.unit_id if n_of[r.key] > 1 else r.record_id for r in records]
+    return StoredPage(records, vectors, repository.vector_rows(space.space_id, ids), names)
 
 
 def _domains_of(reader: Reader, page: Sequence[StoredRecord]) -> list[StoredRecord]:

@@ -19,6 +19,7 @@ from plmsearch.exchange.agreement import SAME_VECTOR, agree, is_near
 from plmsearch.exchange.domains import DomainCopier
 from plmsearch.exchange.pages import BarePage, PreparedPage
 from plmsearch.ingest.batch import Batch
+from plmsearch.ingest.domain_names import DomainNames
 from plmsearch.ingest.prepare import Prepared
 from plmsearch.ingest.report import AddReport, OnDuplicate, Progress
 from plmsearch.ingest.resolve import Resolution, Resolver
@@ -79,6 +80,7 @@ class VectorWriter:
         self._rankings = repository.rankings()
         self._batch = Batch(repository, self.report)
         self._domains = DomainCopier(repository, self._batch)
+        self._names = DomainNames(repository)
         self._is_first = self._batch.next_key == 1
         self._max_rows = _MAX_ROWS if space is None else rows_of_segment(space.spec.dim)
         self._clear()
@@ -156,6 +158,7 @@ class VectorWriter:
             self._domains.load(
                 ((r.residues, found) for r, found in zip(rows, page.domains, strict=True)), known
             )
+            self._names.load(r.record.record_id for r in rows)
         kept: list[int] = []
         for place, given in enumerate(rows):
             row = given
@@ -175,6 +178,9 @@ class VectorWriter:
                     self._add_vector(sequence_id, row, page.facts[place] if page.facts else None)
                 if resolution.outcome != "present":
                     self._batch.add_record(row, resolution, sequence_id)
+                    if page.domains is not None:
+                        found = page.domains[place] or ()
+                        self._names.add(resolution.record_id, len(found), row.record)
             self._batch.note(number, row, resolution)
         if kept:
             self._parts.append(page.vectors if len(kept) == len(rows) else page.vectors[kept])
@@ -249,6 +255,7 @@ class VectorWriter:
         self._segments = self._segments_now()
         self._resolver.committed()
         self._domains.committed()
+        self._names.committed()
         self._clear()
         self._progress.advance(n_rows)
 

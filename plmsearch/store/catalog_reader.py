@@ -400,6 +400,18 @@ class CatalogReader:
         query = select(t.records.c.record_id).where(condition, t.records.c.deleted.is_(None)).limit(limit)
         return [row[0] for row in self._all(query)]
 
+    def addresses(self) -> Iterator[str]:
+        """Yield the ids of live records that end in ``#`` and a number, as that of a variable domain does."""
+        c, last = t.records.c, ""
+        like = [func.glob("?*#[1-9]*", c.record_id) == 1, c.deleted.is_(None)]
+        while True:
+            query = select(c.record_id).where(*like, c.record_id > last).order_by(c.record_id).limit(1000)
+            page = [row[0] for row in self._all(query)]
+            yield from (name for name in page if name.rpartition("#")[2].isdecimal())
+            if len(page) < 1000:
+                return
+            last = page[-1]
+
     def sequence_ids(self, hashes: Iterable[bytes]) -> dict[bytes, int]:
         """Return the ids of the sequences that are stored, by raw hash."""
         c = t.sequences.c
