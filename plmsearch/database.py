@@ -29,6 +29,7 @@ from plmsearch.ingest.spaces import (
     check_request,
     choose_new_spaces,
     default_model,
+    like_default,
     load_specs,
     reads_domains,
 )
@@ -264,7 +265,7 @@ class Database(AllPairsSearcher):
         if long in {"skip", "error"}:
             raise ParameterError("long", long, "window or truncate: no stored sequence is left out")
         model = request.model or default_model(self.spaces(), self.path)
-        asked = replace(request, model=model)
+        asked = replace(like_default(request, self.spaces()), model=model)
         embedder, specs = load_specs(asked, long, self.model_options)
         self._embedders[embedder.card.model_id, embedder.weights_digest] = embedder
         stored = {s.spec.name: s.space_id for s in self.spaces()}
