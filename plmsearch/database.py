@@ -32,6 +32,7 @@ from plmsearch.ingest.spaces import (
     like_default,
     load_specs,
     reads_domains,
+    receptor_warning,
 )
 from plmsearch.metadata import widen
 from plmsearch.nulls import refresh_nulls
@@ -212,6 +213,9 @@ class Database(AllPairsSearcher):
         self._require_space(self._least_missing(new, wishes, seen), "the new embeddings")
         if new is not None and new.choice:
             show.say(f"model {new.choice}")
+        specs = [s.spec for s in self.spaces()] if new is None else new.specs
+        if warning := receptor_warning(specs, seen.sample):
+            show.say(warning)
         with self.writing(show) as repository:
             if new is not None and not repository.spaces():
                 repository.add_first_spaces(new.specs)

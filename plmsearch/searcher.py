@@ -69,7 +69,7 @@ class Searcher(Reader):
         self._judges: dict[tuple[int, str], Judge] = {}
         self._counts: dict[tuple[int, str, str | None], Mapping[str, int]] = {}
         self._of_locus: dict[tuple[int, str], Int1D] = {}
-        self._most: dict[tuple[int, str], int] = {}
+        self._most: dict[tuple[int, bool], int] = {}
 
     def searched_size(self, ranking: StoredRanking, where: str | None = None) -> SearchedSize:
         """Return how much is searched: what E-values of alignments refer to.
@@ -267,8 +267,11 @@ class Searcher(Reader):
         """
         stored = self.units(record_ids) if ranking.reads_domains else self._stored(record_ids)
         loci = self.repository.loci({r.vector_id for r in stored})
-        queries = stored_as_queries(stored, loci)
-        names = [r.unit_id for r in stored]
+        asked, names = set(record_ids), [r.unit_id for r in stored]
+        queries = [
+            replace(query, query_id=name) if name in asked else query
+            for query, name in zip(stored_as_queries(stored, loci), names, strict=True)
+        ]
         ids = [r.vector_id for r in stored]
         parts = [self._present_vectors(part.space, names, ids) for part in ranking.parts]
         vectors = np.concatenate(parts, axis=1)
@@ -359,7 +362,7 @@ class Searcher(Reader):
             index, selection, _ = self._plan(ranking, options, n_queries, locus)
             allowed = None if selection is None else selection.sequence_ids
             started = time.perf_counter()
-            most = self._most_domains(ranking)
+            most = self._most_domains(ranking, locus)
             of_locus = _neighbours(index, vectors[rows], options, allowed, most) if rows else []
             milliseconds = (time.perf_counter() - started) * 1e3
             _log.info(
@@ -373,13 +376,14 @@ class Searcher(Reader):
                 found[row] = one
         return [one for one in found if one is not None], None if selection is None else selection.condition
 
-    def _most_domains(self, ranking: StoredRanking) -> int:
-        """Return how many domains of one locus a record has at most: so many neighbours may be one record."""
+    def _most_domains(self, ranking: StoredRanking, locus: str) -> int:
+        """Return how many domains (of a locus) a record has at most: so many neighbours may be one record."""
         if not ranking.reads_domains:
             return 1
-        key = (self._generation, "")
+        key = (self._generation, bool(locus))
         if key not in self._most:
-            self._most = {key: self.repository.most_domains()}
+            self._most = {k: most for k, most in self._most.items() if k[0] == self._generation}
+            self._most[key] = self.repository.most_domains(by_locus=bool(locus))
         return self._most[key]
 
     def hits_of(

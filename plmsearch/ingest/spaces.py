@@ -31,6 +31,7 @@ from plmsearch.errors import (
 )
 from plmsearch.ingest.domains import numbering_in_use
 from plmsearch.ingest.presets import preset_of, regions_of
+from plmsearch.numbering import is_t_cell_receptor
 from plmsearch.store.rankings import StoredSpace
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "like_default",
     "load_specs",
     "reads_domains",
+    "receptor_warning",
     "same_space",
     "searchable_space",
     "spaces_for",
@@ -106,6 +108,19 @@ def choose_new_spaces(
     asked = replace(request, model=model, preset=preset)
     embedder, specs = load_specs(asked, long, options)
     return NewSpaces(embedder, specs, choice, preset)
+
+
+def receptor_warning(specs: Sequence[EmbeddingSpec], sample: Sequence[str]) -> str:
+    """Say that a model that knows nothing but antibodies is to read T-cell receptors; '' if it is not.
+
+    In a space of variable domains such a record has no vector, and is named for that.
+    """
+    if not any(s.model_id == "antiberty" and not s.reads_domains for s in specs):
+        return ""
+    n_receptor = sum(map(is_t_cell_receptor, sample))
+    counted = f"{n_receptor} of {len(sample)} sampled sequences hold the variable domain of a T-cell receptor"
+    advice = "antiberty has seen antibodies alone, so do not trust what it says of these"
+    return f"warning: {counted}; {advice}" if n_receptor else ""
 
 
 def load_specs(

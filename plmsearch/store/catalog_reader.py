@@ -325,13 +325,14 @@ class CatalogReader:
             found[row[0]].append(StoredDomain.from_values(row))
         return found
 
-    def most_domains(self) -> int:
-        """Return how many variable domains of one locus a sequence has at most; 1 if none has any."""
+    def most_domains(self, *, by_locus: bool) -> int:
+        """Return how many variable domains (of one locus) a sequence has at most; 1 if none has any."""
         d = t.domains.c
         of_locus = select(func.count().label("n")).where(
             d.source_id.in_(select(d.source_id).where(d.number > 1))
         )
-        counts = of_locus.group_by(d.source_id, d.locus).subquery()
+        alike = (d.source_id, d.locus) if by_locus else (d.source_id,)
+        counts = of_locus.group_by(*alike).subquery()
         return max(1, int(self._scalar(select(func.coalesce(func.max(counts.c.n), 1)))))
 
     def sequences_without_domains(self, limit: int) -> list[tuple[int, str]]:
