@@ -37,12 +37,13 @@ from plmsearch.store.session import open_reader
 from plmsearch.store.vector_files import VectorFiles
 from plmsearch.types import Float2D, Int1D
 
-__all__ = ["ColumnFacts", "Reader", "Record"]
+__all__ = ["NO_DOMAIN", "ColumnFacts", "Reader", "Record"]
 
 _log = logging.getLogger(__name__)
 
 _MAX_SUGGESTIONS = 3
-_NO_DOMAIN = "it holds no antibody variable domain"
+#: Why a record has no place in a space of variable domains.
+NO_DOMAIN = "it holds no antibody variable domain"
 
 
 T = TypeVar("T")
@@ -225,7 +226,7 @@ class Reader:
         for name, found in of_id.items():
             if len(found) != 1:
                 held = ", ".join(u.unit_id for u in found)
-                reason = f"it holds {len(found)} variable domains: ask for {held}" if found else _NO_DOMAIN
+                reason = f"it holds {len(found)} variable domains: ask for {held}" if found else NO_DOMAIN
                 raise NoVectorError(name, chosen.spec.name, reason)
         ids = [d.sequence_id for name in asked if (d := of_id[name][0].domain) is not None]
         return self._present_vectors(chosen, asked, ids)
