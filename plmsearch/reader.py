@@ -19,7 +19,7 @@ import numpy as np
 from plmsearch.embedding.options import ModelOptions
 from plmsearch.embedding.spec import SpaceRequest, parse_region_weights
 from plmsearch.errors import NoVectorError, ParameterError, RecordNotFound, SegmentDamaged, StorageError
-from plmsearch.ingest.presets import region_ranking
+from plmsearch.ingest.presets import joined_regions, region_ranking
 from plmsearch.ingest.spaces import searchable_space
 from plmsearch.metadata import typed
 from plmsearch.search.rankings import own_ranking, parse_ranking
@@ -331,7 +331,9 @@ class Reader:
         if name is not None and (space is not None or wanted.names_space):
             raise ParameterError("ranking", name, "left out where space, model, layer or pooling are given")
         if name is None and (space is not None or wanted.names_space or not self.rankings()):
-            return own_ranking(self.space(space, wanted), self.rankings())
+            chosen = self.space(space, wanted)
+            joined = joined_regions(chosen, self.rankings()) if space is None else None
+            return joined or own_ranking(chosen, self.rankings())
         found = self.rankings()[0]
         if name is not None:
             found = parse_ranking(name, self._rankings, self._spaces, self.repository.transforms())
