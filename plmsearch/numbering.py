@@ -22,7 +22,8 @@ FWR1 1-26, CDR1 27-38, FWR2 39-55, CDR2 56-65, FWR3 66-104, CDR3 105-117, FWR4 1
 Limitations
 -----------
 Ends that genes leave open stay so: an incomplete ``VTVS`` before an A that begins no known constant domain
-ends with that A. TRA and TRD share V genes, so a delta chain may be named TRA.
+ends with that A. TRA and TRD share V genes, so a delta chain may be named TRA. T-cell receptors are found
+less surely than antibodies: immunum's confidence in some alpha chains is below its own least one.
 """
 
 from __future__ import annotations
@@ -293,10 +294,12 @@ def _to_domain(result: immunum.NumberingResult, residues: str, offset: int) -> D
     if numbering is None or result.query_start is None or result.query_end is None:
         return None
     sizes = Counter(_region_of(position) for position in numbering)
-    if not sizes["cdr3"] or not _has_anchors(numbering):
+    locus = _LOCI[str(result.chain)]
+    early = _early_by(numbering) if locus.startswith("TR") else 0
+    sizes["cdr3"], sizes["fwr4"] = sizes["cdr3"] - early, sizes["fwr4"] + early
+    if sizes["cdr3"] < 1 or not (early or _has_anchors(numbering)):
         return None
     start, end = offset + result.query_start, offset + result.query_end + 1
-    locus = _LOCI[str(result.chain)]
     numbering = dict(numbering)
     if "1" in numbering and numbering["1"] not in _FIRST.get(locus, numbering["1"]):
         del numbering["1"]
@@ -328,6 +331,18 @@ def _surplus(locus: str, residues: str, fwr4: int, end: int) -> int:
     if end - fwr4 > size:
         return end - fwr4 - size
     return int(end - fwr4 == size and last != "" and residues[end - 1] not in last)
+
+
+def _early_by(numbering: Mapping[str, str]) -> int:
+    """Return by how many positions the F or W of F-G-X-G, with which FWR4 begins, comes before 118.
+
+    immunum gives alpha chains of T-cell receptors an FWR4 as long as that of others, and so F comes at 116.
+    """
+    at = numbering.get
+    if at("104") != "C" or at("118") in ("W", "F"):
+        return 0
+    places = (p for p in (117, 116, 115) if at(str(p)) in ("W", "F"))
+    return next((118 - p for p in places if at(str(p + 1)) == at(str(p + 3)) == "G"), 0)
 
 
 def _has_anchors(numbering: Mapping[str, str]) -> bool:
