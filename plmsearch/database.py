@@ -350,7 +350,7 @@ class Database(AllPairsSearcher):
             repository.index_columns({name: kinds[name] for name in wanted}, unwanted)
 
     def _matching(self, repository: Repository, where: str) -> list[StoredRecord]:
-        condition = parse_condition(where, repository.metadata_columns())
+        condition = parse_condition(where, repository.metadata_columns(), repository.derived_columns())
         return list(repository.all_records(condition))
 
     def _space_to_fill(self, repository: Repository, spec: EmbeddingSpec) -> StoredSpace:

@@ -32,7 +32,7 @@ LAYERS: dict[str, Rank] = {
     "transform_fit": (1, 2),
     "genes": (1, 0),
     "metadata": (1, 0),
-    "filters": (1, 1),
+    "filters": (1, 2),
     "numbering": (1, 1),
     "formats": (1, 1),
     "germlines": (1, 2),

@@ -16,6 +16,7 @@ _FLOAT_FORMATS = {
     "score": "z.6f",
     **dict.fromkeys(("emb_pvalue", "emb_evalue", "evalue"), ".3g"),
     **dict.fromkeys(("fident", "qcov", "tcov"), ".3f"),
+    "v_identity_aa": ".4f",
     "bits": ".1f",
 }
 #: As in PostgreSQL's COPY text format.

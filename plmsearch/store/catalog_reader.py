@@ -19,7 +19,8 @@ from sqlalchemy.exc import DBAPIError
 from plmsearch.domains import CHAIN_SEPARATOR, REGION_SETS
 from plmsearch.embedding.spec import EmbeddingSpec
 from plmsearch.errors import StorageError
-from plmsearch.filters.tree import Condition
+from plmsearch.filters.derived import derived_columns
+from plmsearch.filters.tree import Condition, Kind
 from plmsearch.numbering import REGIONS
 from plmsearch.slices import slices
 from plmsearch.store import tables as t
@@ -506,6 +507,11 @@ class CatalogReader:
         """Return the type of each metadata column, in the order the columns were first seen."""
         c = t.metadata_columns.c
         return {row[0]: row[1] for row in self._all(select(c.name, c.type).order_by(c.position))}
+
+    def derived_columns(self) -> dict[str, Kind]:
+        """Return the type of each derived column that there is; a name that metadata have is left out."""
+        has_domains = bool(self._scalar(select(select(t.domains.c.number).exists())))
+        return derived_columns(self.metadata_columns(), has_domains=has_domains)
 
     def indexed_columns(self) -> set[str]:
         """Return the names of the metadata columns that have an index."""
