@@ -15,7 +15,7 @@ from pathlib import Path
 
 from plmsearch.all_pairs import AllPairsSearcher
 from plmsearch.embedding.options import ModelOptions
-from plmsearch.embedding.spec import EmbeddingSpec, LongPolicy, SpaceRequest
+from plmsearch.embedding.spec import EmbeddingSpec, LongPolicy, Preset, SpaceRequest
 from plmsearch.errors import DatabaseNotFound, EmbeddingSpecMismatch, ParameterError
 from plmsearch.filters.parse import parse_condition
 from plmsearch.ingest.chunks import ChunkWriter, SpaceGroup, group_spaces
@@ -28,6 +28,7 @@ from plmsearch.ingest.spaces import (
     check_request,
     choose_new_spaces,
     default_model,
+    like_default,
     load_specs,
     reads_domains,
 )
@@ -140,6 +141,7 @@ class Database(AllPairsSearcher):
         *,
         model: str | None = None,
         layers: str | None = None,
+        preset: Preset | None = None,
         options: AddOptions | None = None,
         progress: Progress | None = None,
     ) -> AddReport:
@@ -151,6 +153,8 @@ class Database(AllPairsSearcher):
         model, layers : str, optional
             As `SpaceRequest`; needed for a new database only, and even there chosen by looking at
             the sequences if None.
+        preset : {"antibody", "whole"}, optional
+            As `SpaceRequest`.
         options : AddOptions, optional
         progress : Progress, optional
 
@@ -166,9 +170,8 @@ class Database(AllPairsSearcher):
             If the vectors of the new sequences do not fit on the disk. Nothing was computed then.
         """
         rows = RecordList([_as_record(r) for r in records])
-        return self.add_inputs(
-            [rows], request=SpaceRequest(model, layers), options=options, progress=progress, command="add"
-        )
+        request = SpaceRequest(model, layers, preset=preset)
+        return self.add_inputs([rows], request=request, options=options, progress=progress, command="add")
 
     def add_inputs(
         self,
@@ -261,7 +264,7 @@ class Database(AllPairsSearcher):
         if long in {"skip", "error"}:
             raise ParameterError("long", long, "window or truncate: no stored sequence is left out")
         model = request.model or default_model(self.spaces(), self.path)
-        asked = replace(request, model=model)
+        asked = replace(like_default(request, self.spaces()), model=model)
         embedder, specs = load_specs(asked, long, self.model_options)
         self._embedders[embedder.card.model_id, embedder.weights_digest] = embedder
         stored = {s.spec.name: s.space_id for s in self.spaces()}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from plmsearch.database import Database
     from plmsearch.formats.hits import HitFormat
     from plmsearch.ingest.report import AddReport
-    from plmsearch.ingest.scan import Input
+    from plmsearch.ingest.scan import Input, RecordList
     from plmsearch.search.hits import Hit, Query, SearchOptions
     from plmsearch.search.judge import Judge
     from plmsearch.store.rankings import StoredRanking
@@ -32,7 +32,8 @@ def query(
         list[str] | None,
         typer.Argument(
             metavar="[INPUT...]",
-            help="FASTA, CSV, TSV, Parquet or AIRR; - is stdin. Or a database: search with all its records.",
+            help="FASTA, CSV, TSV, Parquet, AIRR, 10x or OAS; - is stdin. Or a database: search with all its "
+            "records.",
         ),
     ] = None,
     seq: Annotated[list[str] | None, typer.Option(help="Residues to search with.", metavar="STRING")] = None,
@@ -127,6 +128,8 @@ def query(
     ] = False,
     id_col: o.IdCol = None,
     seq_col: o.SeqCol = None,
+    translate: o.Translate = False,
+    contigs: o.Contigs = None,
     on_invalid: o.OnInvalid = "error",
     long: o.Long = None,
     weights: o.Weights = None,
@@ -156,19 +159,18 @@ def query(
     """
     from plmsearch.database import open_database
     from plmsearch.formats.hits import hit_format, write_hits
-    from plmsearch.formats.read import open_input
     from plmsearch.ingest.queries import QUERIES_AT_ONCE
     from plmsearch.ingest.report import AddOptions, AddReport
-    from plmsearch.ingest.scan import RecordList
     from plmsearch.search.columns import column_types, header, hit_rows
     from plmsearch.search.hits import SearchOptions
-    from plmsearch.sequences import SequenceRecord
 
     kind = hit_format(format or ("table" if output == "-" and sys.stdout.isatty() else "tsv"))
     if sum(map(bool, (inputs, seq, record))) != 1:
         raise typer.BadParameter("give exactly one of INPUT, --seq and --id")
     _check_usage(kind, format_output, rerank, candidates, max_evalue, sort)
     queried = _queried_database(inputs or ())
+    if (translate or contigs) and (record or queried is not None):
+        raise typer.BadParameter("stored records are residues: leave out --translate and --contigs")
     policy = AddOptions(on_invalid, long=long)  # type: ignore[arg-type]
     wishes = SearchOptions(
         k=k,
@@ -206,9 +208,10 @@ def query(
             n_queries = max(len(other), 1)
             results = db.search_all(other, k, ranking=searched.name, options=wishes, report=report)
         else:
-            given = [SequenceRecord(f"query_{n}", s) for n, s in enumerate(seq or (), start=1)]
-            files = [stack.enter_context(open_input(i, id_col=id_col, seq_col=seq_col)) for i in inputs or ()]
-            sources: Sequence[Input] = files or [RecordList(given, "--seq")]
+            files = o.opened(
+                inputs or (), stack, id_col=id_col, seq_col=seq_col, translate=translate, contigs=contigs
+            )
+            sources: Sequence[Input] = files or [_given(seq or (), translate=translate)]
             results = db.search_inputs(sources, searched, wishes, policy=policy, report=report)
         if explain:
             for line in db.explain(searched, wishes, n_queries):
@@ -236,6 +239,18 @@ def _queried_database(inputs: Sequence[str]) -> Path | None:
     if databases and len(inputs) > 1:
         raise typer.BadParameter(f"{databases[0]} is a database: give it alone, without other inputs")
     return Path(databases[0]) if databases else None
+
+
+def _given(seq: Sequence[str], *, translate: bool) -> RecordList:
+    """Return what --seq gives as an input."""
+    from plmsearch.formats.residues import translated_record
+    from plmsearch.ingest.scan import RecordList
+    from plmsearch.numbering import ImmunumNumberer
+    from plmsearch.sequences import SequenceRecord
+
+    numberer = ImmunumNumberer()
+    given = [SequenceRecord(f"query_{n}", s) for n, s in enumerate(seq, start=1)]
+    return RecordList([translated_record(r, numberer) for r in given] if translate else given, "--seq")
 
 
 def _check_usage(

@@ -273,8 +273,8 @@ class CatalogReader:
     ) -> dict[int, list[StoredRecord]]:
         """Return the live records of each sequence that meet a condition, in order of insertion.
 
-        The records of a domain, if `by_domain`, have it as `StoredRecord.domain`; a record that holds it twice
-        comes twice.
+        The records of a domain, if `by_domain`, have it as `StoredRecord.domain`; a record that holds it
+        twice comes twice.
         """
         if by_domain:
             return self._records_of_domains(sequence_ids, condition)
@@ -428,7 +428,7 @@ class CatalogReader:
         return [(row[0], _whole(*row)) for row in self._all(query.order_by(c.id).limit(limit))]
 
     def domains_without_vector(self, space_id: int, limit: int) -> list[tuple[int, str, tuple[int, ...]]]:
-        """Return (id, residues, ends of regions) of live domains with the region of a space that lacks them."""
+        """Return (id, residues, ends of regions) of live domains that a space lacks."""
         s, d = t.sequences.c, t.domains.c
         ends = [d[f"{region}_end"] for region in REGIONS]
         joined = t.domains.join(t.sequences, s.id == d.sequence_id)
@@ -438,7 +438,7 @@ class CatalogReader:
         return [(row[0], _whole(*row[:3]), tuple(row[3:])) for row in rows]
 
     def n_without_vector(self, space_id: int) -> int:
-        """Count live and known sequences that a space lacks; of a space of domains, domains with its region."""
+        """Count live and known sequences that a space lacks, or domains that have its region."""
         if self.has_every_vector(space_id):
             return 0
         c, v, s, d = t.records.c, t.vectors.c, t.sequences.c, t.domains.c
