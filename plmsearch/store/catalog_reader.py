@@ -342,6 +342,14 @@ class CatalogReader:
         query = select(c.id, c.residues, c.hash).where(c.n_domains.is_(None), c.residues != "", live)
         return [(row[0], _whole(*row)) for row in self._all(query.order_by(c.id).limit(limit))]
 
+    def sequences_without_genes(self, limit: int) -> list[tuple[int, str]]:
+        """Return (id, residues) of live sequences with a domain of which genes were not looked for."""
+        c, r, d = t.sequences.c, t.records.c, t.domains.c
+        live = select(r.key).where(r.sequence_id == c.id, r.deleted.is_(None)).exists()
+        lacking = select(d.source_id).where(d.v_call.is_(None))
+        query = select(c.id, c.residues, c.hash).where(c.id.in_(lacking), live)
+        return [(row[0], _whole(*row)) for row in self._all(query.order_by(c.id).limit(limit))]
+
     def last_records(
         self, sequence_ids: Iterable[int], before: int, *, by_domain: bool = False
     ) -> dict[int, int]:
