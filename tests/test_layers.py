@@ -50,6 +50,7 @@ LAYERS: dict[str, Rank] = {
     "reader": (4, 1),
     "searcher": (4, 2),
     "all_pairs": (4, 3),
+    "cdr3_searcher": (4, 3),
     "overview": (4, 5),
     "doctor": (4, 3),
     "verify": (4, 3),
@@ -85,6 +86,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "zstandard": ("formats",),
     "lark": ("filters",),
     "parasail": ("search.alignment",),
+    "rapidfuzz": ("search.cdr3",),
     "sqlalchemy": ("store",),
     "alembic": ("store",),
     "pysqlite3": ("store",),
@@ -113,6 +115,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "zstandard": (),
     "lark": (),
     "parasail": (),
+    "rapidfuzz": (),
 }
 
 #: Where a module is imported inside a function: commands, so that --help is quick, and the two
