@@ -1,7 +1,7 @@
 """Does an antibody find its own variable domain, whatever it is joined to?
 
-Real heavy chains with their light chains are indexed as variable domains; each is searched for as it is, behind a
-leader, with CH1, and in a single-chain Fv of either order. Own domain first, with a score of 0.999 or more?
+Real heavy chains with their light chains are indexed as variable domains; each is searched for as it is,
+behind a leader, with CH1, and in a single-chain Fv of either order. Own domain first, at 0.999 or more?
 
     python bench/constructs.py --table PAIRS.tsv [-n 200] [--seed 0]
 """
@@ -50,7 +50,7 @@ def main() -> None:
             counts: Counter[str] = Counter()
             lowest = 1.0
             for query, hits in db.search_records(queries, ranking, SearchOptions(k=1), report=report):
-                first, _, number = query.query_id.partition("#")
+                first = query.record_id
                 if hits[0].target == own[int(first)]:
                     counts["first"] += 1
                     lowest = min(lowest, hits[0].score)

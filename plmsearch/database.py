@@ -16,7 +16,7 @@ from pathlib import Path
 from plmsearch.all_pairs import AllPairsSearcher
 from plmsearch.cdr3_searcher import Cdr3Searcher
 from plmsearch.embedding.options import ModelOptions
-from plmsearch.embedding.spec import EmbeddingSpec, LongPolicy, SpaceRequest
+from plmsearch.embedding.spec import EmbeddingSpec, LongPolicy, Preset, SpaceRequest
 from plmsearch.errors import DatabaseNotFound, EmbeddingSpecMismatch, ParameterError
 from plmsearch.filters.parse import parse_condition
 from plmsearch.ingest.chunks import ChunkWriter, SpaceGroup, group_spaces
@@ -29,6 +29,7 @@ from plmsearch.ingest.spaces import (
     check_request,
     choose_new_spaces,
     default_model,
+    like_default,
     load_specs,
     reads_domains,
 )
@@ -141,6 +142,7 @@ class Database(AllPairsSearcher, Cdr3Searcher):
         *,
         model: str | None = None,
         layers: str | None = None,
+        preset: Preset | None = None,
         options: AddOptions | None = None,
         progress: Progress | None = None,
     ) -> AddReport:
@@ -152,6 +154,8 @@ class Database(AllPairsSearcher, Cdr3Searcher):
         model, layers : str, optional
             As `SpaceRequest`; needed for a new database only, and even there chosen by looking at
             the sequences if None.
+        preset : {"antibody", "whole"}, optional
+            As `SpaceRequest`.
         options : AddOptions, optional
         progress : Progress, optional
 
@@ -167,9 +171,8 @@ class Database(AllPairsSearcher, Cdr3Searcher):
             If the vectors of the new sequences do not fit on the disk. Nothing was computed then.
         """
         rows = RecordList([_as_record(r) for r in records])
-        return self.add_inputs(
-            [rows], request=SpaceRequest(model, layers), options=options, progress=progress, command="add"
-        )
+        request = SpaceRequest(model, layers, preset=preset)
+        return self.add_inputs([rows], request=request, options=options, progress=progress, command="add")
 
     def add_inputs(
         self,
@@ -262,7 +265,7 @@ class Database(AllPairsSearcher, Cdr3Searcher):
         if long in {"skip", "error"}:
             raise ParameterError("long", long, "window or truncate: no stored sequence is left out")
         model = request.model or default_model(self.spaces(), self.path)
-        asked = replace(request, model=model)
+        asked = replace(like_default(request, self.spaces()), model=model)
         embedder, specs = load_specs(asked, long, self.model_options)
         self._embedders[embedder.card.model_id, embedder.weights_digest] = embedder
         stored = {s.spec.name: s.space_id for s in self.spaces()}
@@ -351,7 +354,7 @@ class Database(AllPairsSearcher, Cdr3Searcher):
             repository.index_columns({name: kinds[name] for name in wanted}, unwanted)
 
     def _matching(self, repository: Repository, where: str) -> list[StoredRecord]:
-        condition = parse_condition(where, repository.metadata_columns())
+        condition = parse_condition(where, repository.metadata_columns(), repository.derived_columns())
         return list(repository.all_records(condition))
 
     def _space_to_fill(self, repository: Repository, spec: EmbeddingSpec) -> StoredSpace:

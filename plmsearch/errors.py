@@ -12,6 +12,7 @@
     │   │   ├── InvalidResidueError         a letter that is no residue
     │   │   ├── NucleotideSequenceError     DNA or RNA where residues belong
     │   │   ├── EmptySequenceError          a record without residues
+    │   │   ├── TranslationError            nucleotides that no frame reads
     │   │   ├── SequenceTooLongError        longer than the model reads
     │   │   ├── DuplicateRecordError        an id used twice
     │   │   └── VectorConflict              another vector than the one that is stored
@@ -90,6 +91,7 @@ __all__ = [
     "StorageError",
     "StoreError",
     "TableFormatError",
+    "TranslationError",
     "UnknownModelError",
     "UnsupportedModelError",
     "VectorConflict",
@@ -223,7 +225,7 @@ class NucleotideSequenceError(RecordError):
             "this is a nucleotide sequence",
             source=source,
             row=row,
-            hint="translate it to amino acids first",
+            hint="pass --translate, or translate it to amino acids first",
         )
 
 
@@ -238,6 +240,16 @@ class EmptySequenceError(RecordError):
             row=row,
             hint="remove the record, or pass --on-invalid skip to leave it out",
         )
+
+
+class TranslationError(RecordError):
+    """The nucleotides of a record cannot be translated without guessing."""
+
+    def __init__(
+        self, record_id: str, reason: str, *, source: str = "", row: int | None = None, hint: str
+    ) -> None:
+        self.reason = reason
+        super().__init__(record_id, reason, source=source, row=row, hint=hint)
 
 
 class SequenceTooLongError(RecordError):

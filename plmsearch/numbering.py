@@ -4,11 +4,11 @@ Concepts
 --------
 A *domain* counts only where the conserved C104 and W118 or F118 are in place with a non-empty CDR3
 between them. One of the two may be another residue, as in engineered VHH (15 of 2,533 chains of therapeutic
-antibodies), where C23, W41, G121 and T122 are in place too, and G119 if it is C104 that is missing. An
-aligner alone is not enough: `immunum.Annotator.number` accepts 427 of 3,069 SCOPe domains and Pfam proteins,
-some at confidence 1.0, and not one of them has a CDR3. The price is that chains cut off before position 118
-do not count either: 2.5% of a published set of 5,412 heavy chains, nearly all of them without a CDR3 or a J
-gene.
+antibodies), where C23, W41, G121 and T122 are in place too, and if it is C104 that is missing, G119 and no
+C beside 104. An aligner alone is not enough: `immunum.Annotator.number` accepts 427 of 3,069 SCOPe domains
+and Pfam proteins, some at confidence 1.0, and not one of them has a CDR3. The price is that chains cut off
+before position 118 do not count either: 2.5% of a published set of 5,412 heavy chains, nearly all of them
+without a CDR3 or a J gene.
 
 Where a domain begins and ends is settled by what V and J genes can hold there, so that a chain without its
 first or last residue is the same domain alone and behind a leader or before a constant domain: position 1
@@ -21,8 +21,8 @@ FWR1 1-26, CDR1 27-38, FWR2 39-55, CDR2 56-65, FWR3 66-104, CDR3 105-117, FWR4 1
 
 Limitations
 -----------
-Ends that genes leave open stay so: ``VTVS`` before ``ASTK`` ends with S, before another A with that. TRA and TRD share V genes, so a delta chain may be
-named TRA.
+Ends that genes leave open stay so: an incomplete ``VTVS`` before an A that begins no known constant domain
+ends with that A. TRA and TRD share V genes, so a delta chain may be named TRA.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ _WINDOW = 10_000
 _OVERLAP = 500
 #: Residues to leave out at the end of a stretch that is looked at again; linkers have 5 to 30.
 _CUTS = range(5, 45, 5)
-#: Residues that V genes have at IMGT position 1: those of 1% of the alleles of a locus and more (human, mouse,
-#: rat, rabbit, macaque, pig, cow and alpaca; the germline sets of ANARCI 2024.05.21).
+#: Residues that V genes have at IMGT position 1: those of 1% of the alleles of a locus and more (human,
+#: mouse, rat, rabbit, macaque, pig, cow and alpaca; the germline sets of ANARCI 2024.05.21).
 _FIRST = {"IGH": "QED", "IGK": "DEAQNS", "IGL": "QSNE"}
 #: How constant domains of heavy chains begin that begin with a residue that position 128 may be: human IGHG,
 #: IGHA, IGHD, IGHE; mouse Ighg1, Ighg2a, Ighg2b and Ighg3 (UniProt P01857, P01876, P01880, P01854, P01868,
@@ -337,7 +337,8 @@ def _has_anchors(numbering: Mapping[str, str]) -> bool:
     if has_cysteine and has_aromatic:
         return True
     others = (at("23"), at("41"), at("121"), at("122")) == ("C", "W", "G", "T")
-    return others and (has_cysteine or (has_aromatic and at("119") == "G"))
+    is_shifted = "C" in (at("102"), at("103"), at("105"), at("106"))  # by residues put in or left out of FWR3
+    return others and (has_cysteine or (has_aromatic and at("119") == "G" and not is_shifted))
 
 
 def _region_of(position: str) -> str:

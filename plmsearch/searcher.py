@@ -478,6 +478,11 @@ class Searcher(Reader):
             selection, sequence_ids=np.intersect1d(selection.sequence_ids, ids, assume_unique=True)
         )
 
+    def vector_blocks(self, ranking: StoredRanking) -> list[Block]:
+        """Return the vectors that a ranking compares, of unit length, a block per segment, oldest first."""
+        self._refresh()
+        return self._blocks(ranking)
+
     def _blocks(self, ranking: StoredRanking) -> list[Block]:
         """Return the vectors of a ranking, a block per segment, oldest first."""
         space, catalog = ranking.space, self.repository

@@ -18,7 +18,10 @@ __all__ = ["clones"]
 @handles_errors
 def clones(
     source: Annotated[
-        str, typer.Argument(metavar="INPUT", help="AIRR Rearrangement TSV (.gz, .zst), or - for stdin.")
+        str,
+        typer.Argument(
+            metavar="INPUT", help="AIRR Rearrangement TSV, FASTA, 10x or OAS (.gz, .zst), or - for stdin."
+        ),
     ],
     output: Annotated[
         str, typer.Option("-o", "--output", help="TSV to write, or - for stdout.", metavar="OUT")
@@ -58,6 +61,8 @@ def clones(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the ids of an input that has some.")
     ] = False,
+    translate: o.Translate = False,
+    contigs: o.Contigs = None,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
@@ -73,8 +78,9 @@ def clones(
     from plmsearch.repertoire.clones import CloneOptions
 
     options = CloneOptions(method, threshold, v_call, split_light, productive)  # type: ignore[arg-type]
+    read = TableOptions(by, clone_col, overwrite, translate, contigs)
     try:
-        report: CloneReport = clone_table(source, output, options, TableOptions(by, clone_col, overwrite))
+        report: CloneReport = clone_table(source, output, options, read)
     except KeyboardInterrupt:
         note("interrupted; nothing was written, the same command begins anew")
         raise typer.Exit(EXIT_INTERRUPTED) from None

@@ -70,7 +70,8 @@ def remarks(report: AddReport) -> list[str]:
         "whitespace": "white space removed",
         "masked": "invalid letters read as X",
     }
-    remarks = [f"{n} rows: {texts[kind]}" for kind, n in sorted(report.changes.items())]
+    remarks = [f"{n} rows: {_source(name)}" for name, n in report.sources.items()]
+    remarks += [f"{n} rows: {texts[kind]}" for kind, n in sorted(report.changes.items())]
     if report.n_windowed:
         remarks.append(f"{report.n_windowed} sequences longer than the model reads: overlapping windows")
     if report.n_truncated:
@@ -99,6 +100,14 @@ def remarks(report: AddReport) -> list[str]:
         for name, (before, after) in report.widened.items()
     )
     return remarks
+
+
+def _source(name: str) -> str:
+    from plmsearch.formats.residues import NUCLEOTIDE_COLUMNS, TRANSLATED
+
+    if name == TRANSLATED:
+        return "residues by translation"
+    return f"residues {'by translation of' if name in NUCLEOTIDE_COLUMNS else 'from'} {name}"
 
 
 def be_verbose(wanted: bool) -> None:
@@ -165,16 +174,18 @@ class Shown(Progress):
         None: no bar.
     quiet : bool
         Print nothing but errors.
+    doing : str
+        What the bar shows.
     """
 
-    def __init__(self, bar: Bar | None, *, quiet: bool) -> None:
-        self._bar, self._quiet = bar, quiet
+    def __init__(self, bar: Bar | None, *, quiet: bool, doing: str = "embedding") -> None:
+        self._bar, self._quiet, self._doing = bar, quiet, doing
         self._task: TaskID | None = None
 
     def start(self, n_rows: int | None) -> None:
         """Show a bar that ends at `n_rows`."""
         if self._bar is not None:
-            self._task = self._bar.add_task("embedding", total=n_rows)
+            self._task = self._bar.add_task(self._doing, total=n_rows)
 
     def advance(self, n_rows: int) -> None:
         """Move the bar."""
@@ -192,7 +203,7 @@ class Shown(Progress):
 
 
 @contextmanager
-def shown(*, quiet: bool) -> Iterator[Shown]:
+def shown(*, quiet: bool, doing: str = "embedding") -> Iterator[Shown]:
     """Show progress while the block runs."""
     if quiet or not sys.stderr.isatty():
         yield Shown(None, quiet=quiet)
@@ -220,7 +231,7 @@ def shown(*, quiet: bool) -> Iterator[Shown]:
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn()
     )  # fmt: skip
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        yield Shown(bar, quiet=quiet)
+        yield Shown(bar, quiet=quiet, doing=doing)
 
 
 @contextmanager

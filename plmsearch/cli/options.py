@@ -10,11 +10,16 @@ import typer
 from plmsearch.cli.console import be_verbose
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from contextlib import ExitStack
+
     from plmsearch.embedding.options import ModelOptions
     from plmsearch.embedding.spec import SpaceRequest
+    from plmsearch.formats.read import InputFile
 
 __all__ = [
     "BatchTokens",
+    "Contigs",
     "Debug",
     "Device",
     "IdCol",
@@ -30,11 +35,13 @@ __all__ = [
     "Regions",
     "SeqCol",
     "Threads",
+    "Translate",
     "Verbose",
     "Weights",
     "WeightsByRegion",
     "Where",
     "model_options",
+    "opened",
     "space_request",
 ]
 
@@ -98,6 +105,21 @@ OnInvalid = Annotated[
 ]
 IdCol = Annotated[str | None, typer.Option(help="Column with the record ids of a table.", metavar="NAME")]
 SeqCol = Annotated[str | None, typer.Option(help="Column with the residues of a table.", metavar="NAME")]
+Translate = Annotated[
+    bool,
+    typer.Option(
+        "--translate",
+        help="The input is nucleotides: take the open reading that holds a variable domain, of six frames, "
+        "else frame 1 if it is whole codons without a stop.",
+    ),
+]
+Contigs = Annotated[
+    Path | None,
+    typer.Option(
+        help="FASTA with the contigs of a 10x table; default: the file beside it, by Cell Ranger's name.",
+        metavar="FASTA",
+    ),
+]
 Where = Annotated[
     str | None,
     typer.Option(
@@ -111,6 +133,26 @@ Verbose = Annotated[
     bool, typer.Option("-v", "--verbose", callback=be_verbose, help="Print what takes time, and how long.")
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Print a traceback with an error.")]
+
+
+def opened(
+    inputs: Iterable[str],
+    stack: ExitStack,
+    *,
+    id_col: str | None,
+    seq_col: str | None,
+    translate: bool,
+    contigs: Path | None,
+) -> list[InputFile]:
+    """Open inputs; `stack` closes them."""
+    from plmsearch.formats.read import open_input
+
+    return [
+        stack.enter_context(
+            open_input(one, id_col=id_col, seq_col=seq_col, translate=translate, contigs=contigs)
+        )
+        for one in inputs
+    ]
 
 
 def model_options(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from plmsearch.database import Database
     from plmsearch.formats.hits import HitFormat
     from plmsearch.ingest.report import AddReport
-    from plmsearch.ingest.scan import Input
+    from plmsearch.ingest.scan import Input, RecordList
     from plmsearch.search.hits import Hit, Query, SearchOptions
     from plmsearch.search.judge import Judge
     from plmsearch.store.rankings import StoredRanking
@@ -35,7 +35,8 @@ def query(
         list[str] | None,
         typer.Argument(
             metavar="[INPUT...]",
-            help="FASTA, CSV, TSV, Parquet or AIRR; - is stdin. Or a database: search with all its records.",
+            help="FASTA, CSV, TSV, Parquet, AIRR, 10x or OAS; - is stdin. Or a database: search with all its "
+            "records.",
         ),
     ] = None,
     seq: Annotated[list[str] | None, typer.Option(help="Residues to search with.", metavar="STRING")] = None,
@@ -168,6 +169,8 @@ def query(
     ] = False,
     id_col: o.IdCol = None,
     seq_col: o.SeqCol = None,
+    translate: o.Translate = False,
+    contigs: o.Contigs = None,
     on_invalid: o.OnInvalid = "error",
     long: o.Long = None,
     weights: o.Weights = None,
@@ -212,6 +215,8 @@ def query(
         raise typer.BadParameter("give exactly one of INPUT, --seq, --id and --cdr3")
     _check_usage(kind, format_output, rerank, candidates, max_evalue, sort)
     queried = _queried_database(inputs or ())
+    if (translate or contigs) and (record or cdr3 or queried is not None):
+        raise typer.BadParameter("stored records and --cdr3 are residues: leave out --translate and --contigs")
     policy = AddOptions(on_invalid, long=long)  # type: ignore[arg-type]
     wishes = SearchOptions(
         k=k or _DEFAULT_K,
@@ -249,7 +254,9 @@ def query(
         columns = _columns(kind, format_output, metadata, wishes, searched, by)
         n_queries = len(seq or record or ()) or QUERIES_AT_ONCE
         other = None if queried is None else stack.enter_context(open_database(queried))
-        sources = _sources(stack, inputs if other is None else (), seq, id_col, seq_col)
+        read = () if record or cdr3 or other is not None else inputs or ()
+        files = o.opened(read, stack, id_col=id_col, seq_col=seq_col, translate=translate, contigs=contigs)
+        sources: Sequence[Input] = files or [_given(seq or (), translate=translate)]
         if by is not None:
             results = by.results(cdr3 or (), record or (), other, sources, policy)
         elif record:
@@ -272,23 +279,6 @@ def query(
     tally.print(quiet=quiet)
 
 
-def _sources(
-    stack: ExitStack,
-    inputs: Sequence[str] | None,
-    seq: Sequence[str] | None,
-    id_col: str | None,
-    seq_col: str | None,
-) -> Sequence[Input]:
-    """Open the files that queries come from, or take the sequences that were given."""
-    from plmsearch.formats.read import open_input
-    from plmsearch.ingest.scan import RecordList
-    from plmsearch.sequences import SequenceRecord
-
-    given = [SequenceRecord(f"query_{n}", s) for n, s in enumerate(seq or (), start=1)]
-    files = [stack.enter_context(open_input(i, id_col=id_col, seq_col=seq_col)) for i in inputs or ()]
-    return files or [RecordList(given, "--seq")]
-
-
 def _queried_database(inputs: Sequence[str]) -> Path | None:
     """Return the database whose records are the queries, if the input is one."""
     from plmsearch.store.directory import is_database
@@ -303,6 +293,18 @@ def _queried_database(inputs: Sequence[str]) -> Path | None:
     if databases and len(inputs) > 1:
         raise typer.BadParameter(f"{databases[0]} is a database: give it alone, without other inputs")
     return Path(databases[0]) if databases else None
+
+
+def _given(seq: Sequence[str], *, translate: bool) -> RecordList:
+    """Return what --seq gives as an input."""
+    from plmsearch.formats.residues import translated_record
+    from plmsearch.ingest.scan import RecordList
+    from plmsearch.numbering import ImmunumNumberer
+    from plmsearch.sequences import SequenceRecord
+
+    numberer = ImmunumNumberer()
+    given = [SequenceRecord(f"query_{n}", s) for n, s in enumerate(seq, start=1)]
+    return RecordList([translated_record(r, numberer) for r in given] if translate else given, "--seq")
 
 
 def _check_usage(
@@ -341,9 +343,9 @@ def _columns(
     if kind.columns:
         return list(kind.columns)
     default: Sequence[str] = DEFAULT_HIT_COLUMNS if wishes.rerank is None else ALIGNED_HIT_COLUMNS
-    if by is not None:
-        default = [c for c in CDR3_HIT_COLUMNS if c != "score" or by.ranking is not None]
-    elif ranking.reads_domains:
+    if by is not None and format_output is None:
+        return [c for c in CDR3_HIT_COLUMNS if c != "score" or by.ranking is not None]
+    if ranking.reads_domains:
         default = with_domain(default)
     return choose_columns(format_output or ",".join(default), metadata)
 

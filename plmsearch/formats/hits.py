@@ -89,7 +89,6 @@ COLUMN_TYPES: Mapping[str, type] = {
     **dict.fromkeys(("qlen", "tlen", "raw", "domain"), int),
     "emb_only": bool,
     **dict.fromkeys(("score", "emb_pvalue", "emb_evalue", "fident", "qcov", "tcov", "evalue", "bits"), float),
-    "cdr3_aa": str,
     "cdr3_identity": float,
 }
 

@@ -83,6 +83,7 @@ class Batch:
         self._ledger: list[LedgerRow] = []
         self._skipped: list[SkippedRow] = []
         self._changes: Counter[str] = Counter()
+        self._sources: Counter[str] = Counter()
         self._new: list[_NewRows] = []
 
     @property
@@ -156,6 +157,8 @@ class Batch:
             self._changes.update(row.notes.keys())
         if resolution.outcome == "skipped":
             self._skipped.append(SkippedRow(record.source, record.row, record.record_id, reason))
+        elif record.residue_source:
+            self._sources[record.residue_source] += 1
 
     # --- Many rows -------------------------------------------------------------------------------
 
@@ -232,5 +235,6 @@ class Batch:
         outcomes["added"] += sum(len(new.ids) for new in self._new)
         self._report.count_rows(outcomes)
         self._report.changes.update(self._changes)
+        self._report.sources.update(self._sources)
         self._report.skipped.extend(self._skipped)
         self._clear()

@@ -103,6 +103,7 @@ def _report(rows: Sequence[Prepared], done: Embedded) -> AddReport:
     report.skipped = [p.skipped() for p in rows if p.reason]
     for p in good:
         report.changes.update(dict.fromkeys(p.notes, 1))
+    report.sources.update(p.record.residue_source for p in good if p.record.residue_source)
     report.count_embedded(done, np.array([len(p.residues) for p in good]))
     return report
 

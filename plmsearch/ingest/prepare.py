@@ -12,10 +12,11 @@ from plmsearch.errors import (
     InvalidResidueError,
     NucleotideSequenceError,
     SequenceTooLongError,
+    TranslationError,
 )
 from plmsearch.ingest.report import AddOptions, SkippedRow
 from plmsearch.metadata import as_text, metadata_json
-from plmsearch.sequences import SequenceRecord, mask_invalid, normalise, sequence_hash, validate
+from plmsearch.sequences import SequenceRecord, Unusable, mask_invalid, normalise, sequence_hash, validate
 
 __all__ = ["Prepared", "prepare"]
 
@@ -84,9 +85,11 @@ def prepare(
 
     Raises
     ------
-    InvalidResidueError, EmptySequenceError, NucleotideSequenceError, SequenceTooLongError
+    InvalidResidueError, EmptySequenceError, NucleotideSequenceError, TranslationError, SequenceTooLongError
         If the policy is to stop.
     """
+    if record.unusable is not None:
+        return _unusable(record, record.unusable, options)
     chains = [record.sequence]
     if takes_chains and CHAIN_SEPARATOR in record.sequence:
         chains = [c for c in record.sequence.split(CHAIN_SEPARATOR) if c.strip()] or [""]
@@ -126,3 +129,12 @@ def _residues(chain: str, record: SequenceRecord, options: AddOptions, notes: Co
             notes["masked"] += n_masked
     validate(residues, record.record_id, source=record.source, row=record.row)
     return residues
+
+
+def _unusable(record: SequenceRecord, why: Unusable, options: AddOptions) -> Prepared:
+    """Leave out a row that the reader could not read residues from, or stop."""
+    if why.must_stop and options.on_invalid != "skip":
+        raise TranslationError(
+            record.record_id, why.reason, source=record.source, row=record.row, hint=why.hint
+        )
+    return Prepared(record, reason=why.reason)

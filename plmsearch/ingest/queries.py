@@ -177,6 +177,7 @@ def embed_queries(
         report.skipped.extend(row.skipped() for row in rows if row.reason)
         for row in good:
             report.changes.update(dict.fromkeys(row.notes, 1))
+        report.sources.update(row.record.residue_source for row in good if row.record.residue_source)
         if not good:
             continue
         queries, units = _queries_of(good, specs, report)

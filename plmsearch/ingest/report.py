@@ -103,6 +103,8 @@ class AddReport:
     changes : Counter
         Rows by what normalising changed: ``lowercase``, ``gaps``, ``stop``, ``whitespace``,
         ``masked``.
+    sources : Counter
+        Rows by the column their residues come from, where an input has several; without those left out.
     skipped : list of SkippedRow
         Every row left out.
     widened : dict of str to (str, str)
@@ -136,6 +138,7 @@ class AddReport:
     n_with_unknown: int = 0
     n_unknown_residues: int = 0
     changes: Counter[str] = field(default_factory=Counter)
+    sources: Counter[str] = field(default_factory=Counter)
     skipped: list[SkippedRow] = field(default_factory=list)
     widened: dict[str, tuple[str, str]] = field(default_factory=dict)
     spaces: list[str] = field(default_factory=list)
@@ -167,6 +170,7 @@ class AddReport:
     def summary(self) -> dict[str, Any]:
         """Return the counts as plain values, without the list of rows left out."""
         data = asdict(self)
+        data["sources"] = dict(self.sources)
         del data["skipped"]
         data["changes"] = dict(self.changes)
         data["disagreements"] = dict(self.disagreements)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -73,7 +73,7 @@ class RecordList:
 
     def __iter__(self) -> Iterator[SequenceRecord]:
         for row, r in enumerate(self._records, start=1):
-            yield SequenceRecord(r.record_id, r.sequence, r.description, r.metadata, self.name, row)
+            yield replace(r, source=self.name, row=row)
 
 
 @dataclass(frozen=True, slots=True)

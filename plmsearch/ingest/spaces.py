@@ -39,6 +39,7 @@ __all__ = [
     "check_request",
     "choose_new_spaces",
     "default_model",
+    "like_default",
     "load_specs",
     "reads_domains",
     "same_space",
@@ -133,6 +134,15 @@ def reads_domains(request: SpaceRequest) -> bool:
     """Tell whether variable domains are asked for by name."""
     asks = request.regions is not None or request.weights is not None
     return request.preset == "antibody" or (request.preset is None and asks)
+
+
+def like_default(request: SpaceRequest, spaces: Sequence[StoredSpace]) -> SpaceRequest:
+    """Let a request that does not say so read what the default space of a database reads, of its model."""
+    if request.preset is not None or reads_domains(request) or not spaces or not spaces[0].spec.reads_domains:
+        return request
+    if request.model is not None and model_card(request.model).model_id != spaces[0].spec.model_id:
+        return request
+    return request if request.pooling == "cls" else replace(request, preset="antibody")
 
 
 def _reading(long: LongPolicy | None) -> Literal["window", "truncate"]:

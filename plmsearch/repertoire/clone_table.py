@@ -43,11 +43,17 @@ class TableOptions:
         Column to write.
     overwrite : bool
         Write it although it holds values.
+    translate : bool
+        The sequences of FASTA are nucleotides.
+    contigs : str or Path or None
+        FASTA of the contigs of a 10x table.
     """
 
     by: str | None = None
     clone_col: str = _CLONE_COLUMN
     overwrite: bool = False
+    translate: bool = False
+    contigs: str | Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,7 @@ def clone_table(
     Parameters
     ----------
     source : str or Path
-        AIRR Rearrangement TSV, or ``-`` for standard input.
+        AIRR Rearrangement TSV, FASTA, 10x or OAS, or ``-`` for standard input.
     output : str or Path
         TSV to write, or ``-``. Beside a file, ``<output>.json`` says how the families were found.
     options : CloneOptions
@@ -106,7 +112,8 @@ def clone_table(
     """
     if str(output).endswith(_PACKED):
         raise ParameterError("output", str(output), "a name without .gz or .zst: plain text is written")
-    with open_rearrangements(source) as table:
+    given = table_options
+    with open_rearrangements(source, translate=given.translate, contigs=given.contigs) as table:
         by = _donor_column(table, table_options.by)
         status_col = _check_columns(table, table_options)
         rows, donors, old = _read(table, by, (table_options.clone_col, _CLONE_COLUMN, status_col))

@@ -160,7 +160,7 @@ class Query:
         Of its variable domain, such as ``IGH``, or '' for none; None: looked for in the residues where it
         matters.
     domain : StoredDomain or None
-        Where a variable domain searches: which of its record. `residues` and `sequence_hash` are the domain's.
+        Where a variable domain searches: which of its record; `residues` and `sequence_hash` are its own.
     record_id, record_hash : str
         Of the record that the domain was cut from; empty for a whole sequence.
     cdr3 : str

@@ -19,7 +19,8 @@ from sqlalchemy.exc import DBAPIError
 from plmsearch.domains import CHAIN_SEPARATOR, REGION_SETS
 from plmsearch.embedding.spec import EmbeddingSpec
 from plmsearch.errors import StorageError
-from plmsearch.filters.tree import Condition
+from plmsearch.filters.derived import derived_columns
+from plmsearch.filters.tree import Condition, Kind
 from plmsearch.numbering import REGIONS
 from plmsearch.slices import slices
 from plmsearch.store import tables as t
@@ -276,8 +277,8 @@ class CatalogReader:
     ) -> dict[int, list[StoredRecord]]:
         """Return the live records of each sequence that meet a condition, in order of insertion.
 
-        The records of a domain, if `by_domain`, have it as `StoredRecord.domain`; a record that holds it twice
-        comes twice.
+        The records of a domain, if `by_domain`, have it as `StoredRecord.domain`; a record that holds it
+        twice comes twice.
         """
         if by_domain:
             return self._records_of_domains(sequence_ids, condition)
@@ -452,7 +453,7 @@ class CatalogReader:
         return [(row[0], _whole(*row)) for row in self._all(query.order_by(c.id).limit(limit))]
 
     def domains_without_vector(self, space_id: int, limit: int) -> list[tuple[int, str, tuple[int, ...]]]:
-        """Return (id, residues, ends of regions) of live domains with the region of a space that lacks them."""
+        """Return (id, residues, ends of regions) of live domains that a space lacks."""
         s, d = t.sequences.c, t.domains.c
         ends = [d[f"{region}_end"] for region in REGIONS]
         joined = t.domains.join(t.sequences, s.id == d.sequence_id)
@@ -462,7 +463,7 @@ class CatalogReader:
         return [(row[0], _whole(*row[:3]), tuple(row[3:])) for row in rows]
 
     def n_without_vector(self, space_id: int) -> int:
-        """Count live and known sequences that a space lacks; of a space of domains, domains with its region."""
+        """Count live and known sequences that a space lacks, or domains that have its region."""
         if self.has_every_vector(space_id):
             return 0
         c, v, s, d = t.records.c, t.vectors.c, t.sequences.c, t.domains.c
@@ -531,6 +532,11 @@ class CatalogReader:
         """Return the type of each metadata column, in the order the columns were first seen."""
         c = t.metadata_columns.c
         return {row[0]: row[1] for row in self._all(select(c.name, c.type).order_by(c.position))}
+
+    def derived_columns(self) -> dict[str, Kind]:
+        """Return the type of each derived column that there is; a name that metadata have is left out."""
+        has_domains = bool(self._scalar(select(select(t.domains.c.number).exists())))
+        return derived_columns(self.metadata_columns(), has_domains=has_domains)
 
     def indexed_columns(self) -> set[str]:
         """Return the names of the metadata columns that have an index."""
