@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from plmsearch.all_pairs import AllPairsSearcher
+from plmsearch.cdr3_searcher import Cdr3Searcher
 from plmsearch.embedding.options import ModelOptions
 from plmsearch.embedding.spec import EmbeddingSpec, LongPolicy, Preset, SpaceRequest
 from plmsearch.errors import DatabaseNotFound, EmbeddingSpecMismatch, ParameterError
@@ -119,7 +120,7 @@ def _widened(stored: Mapping[str, str], seen: Mapping[str, str]) -> dict[str, st
     return {name: widen(kind, stored.get(name, kind)) for name, kind in seen.items()}
 
 
-class Database(AllPairsSearcher):
+class Database(AllPairsSearcher, Cdr3Searcher):
     """A database directory; made by `open_database`.
 
     Parameters

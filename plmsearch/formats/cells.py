@@ -15,7 +15,7 @@ Row = Mapping[str, object]
 _FLOAT_FORMATS = {
     **dict.fromkeys(("score", "score_to_representative"), "z.6f"),
     **dict.fromkeys(("emb_pvalue", "emb_evalue", "evalue"), ".3g"),
-    **dict.fromkeys(("fident", "qcov", "tcov"), ".3f"),
+    **dict.fromkeys(("fident", "qcov", "tcov", "cdr3_identity"), ".3f"),
     "v_identity_aa": ".4f",
     "bits": ".1f",
 }

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALIGNED_HIT_COLUMNS",
+    "CDR3_HIT_COLUMNS",
     "COLUMN_TYPES",
     "DEFAULT_HIT_COLUMNS",
     "HIT_FORMATS",
@@ -70,6 +71,10 @@ ALIGNED_HIT_COLUMNS = (
 )
 
 
+#: The same of a search by CDR3 and genes alone.
+CDR3_HIT_COLUMNS = ("query", "target", "domain", "rank", "cdr3_aa", "cdr3_identity", "score", "description")
+
+
 def with_domain(columns: Sequence[str]) -> tuple[str, ...]:
     """Return columns with that of the variable domain behind the target."""
     place = columns.index("target") + 1
@@ -84,6 +89,7 @@ COLUMN_TYPES: Mapping[str, type] = {
     **dict.fromkeys(("qlen", "tlen", "raw", "domain"), int),
     "emb_only": bool,
     **dict.fromkeys(("score", "emb_pvalue", "emb_evalue", "fident", "qcov", "tcov", "evalue", "bits"), float),
+    "cdr3_identity": float,
 }
 
 _HEADER_ESCAPES = str.maketrans({"\n": "\\n", "\r": "\\r"})

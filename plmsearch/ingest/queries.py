@@ -28,6 +28,7 @@ from plmsearch.types import Bool1D, Float2D
 
 __all__ = [
     "QUERIES_AT_ONCE",
+    "domain_queries",
     "embed_queries",
     "queries_at_once",
     "stored_as_queries",
@@ -207,26 +208,32 @@ def _queries_of(
         return queries, [Unit(r.residues) for r in rows]
     queries, units = [], []
     for row in rows:
-        found = find_domains(row.residues)
-        name = row.record.record_id
-        if not found:
-            skipped = SkippedRow(row.record.source, row.record.row, name, why_no_domain(row.residues))
-            report.skipped.append(skipped)
-            report.n_skipped += 1
-        for domain in found:
-            queries.append(
-                Query(
-                    f"{name}#{domain.number}" if len(found) > 1 else name,
-                    sequence_hash(domain.residues),
-                    domain.residues,
-                    domain.locus,
-                    as_stored(domain, source_id=0, sequence_id=0),
-                    name,
-                    row.hash_hex,
-                )
-            )
-            units.append(Unit(domain.residues, domain.ends))
+        found = domain_queries(row, report)
+        queries += found
+        units += [Unit(q.residues, q.domain.ends) for q in found if q.domain is not None]
     return queries, units
+
+
+def domain_queries(row: Prepared, report: AddReport) -> list[Query]:
+    """Make a query of each variable domain of a row; a row without one is left out with a reason."""
+    found = find_domains(row.residues)
+    name = row.record.record_id
+    if not found:
+        reason = why_no_domain(row.residues)
+        report.skipped.append(SkippedRow(row.record.source, row.record.row, name, reason))
+        report.n_skipped += 1
+    return [
+        Query(
+            f"{name}#{domain.number}" if len(found) > 1 else name,
+            sequence_hash(domain.residues),
+            domain.residues,
+            domain.locus,
+            as_stored(domain, source_id=0, sequence_id=0),
+            name,
+            row.hash_hex,
+        )
+        for domain in found
+    ]
 
 
 def _leave_out(

@@ -14,8 +14,9 @@ from plmsearch.errors import ParameterError
 from plmsearch.filters.derived import DERIVED_COLUMNS
 from plmsearch.metadata import typed
 from plmsearch.search.alignment import Alignment, aligned_rows
+from plmsearch.search.cdr3 import cdr3_identity
 from plmsearch.search.hits import Hit, Query
-from plmsearch.search.receptors import derived_value
+from plmsearch.search.receptors import cdr3_of, derived_value
 
 __all__ = ["DERIVED_HIT_COLUMNS", "HIT_COLUMNS", "choose_columns", "column_types", "header", "hit_rows"]
 
@@ -38,6 +39,14 @@ def _aligned_row(number: int) -> Value:
     return row
 
 
+def _cdr3_identity(query: Query, hit: Hit) -> float | None:
+    """Return how alike the CDR3 of query and target are; None where one has none."""
+    own = query.cdr3 or (cdr3_of(query.residues, query.domain) if query.domain is not None else "")
+    if not own or hit.domain is None:
+        return None
+    return cdr3_identity(own, cdr3_of(hit.residues, hit.domain))
+
+
 #: Columns every hit has, by name; those of MMseqs2 keep its spelling. Those of the alignment are empty
 #: unless hits were re-ranked.
 HIT_COLUMNS: Mapping[str, Value] = {
@@ -45,7 +54,8 @@ HIT_COLUMNS: Mapping[str, Value] = {
     "target": lambda _, h: h.target,
     "domain": lambda _, h: None if h.domain is None else h.domain.number,
     "rank": lambda _, h: h.rank,
-    "score": lambda _, h: h.score,
+    "score": lambda _, h: None if h.score != h.score else h.score,
+    "cdr3_identity": _cdr3_identity,
     "emb_pvalue": lambda _, h: h.emb_pvalue,
     "emb_evalue": lambda _, h: h.emb_evalue,
     "description": lambda _, h: h.description,

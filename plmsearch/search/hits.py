@@ -20,7 +20,7 @@ from plmsearch.search.alignment import Alignment
 from plmsearch.store.rows import StoredDomain, StoredRecord
 from plmsearch.types import Float1D, Int1D
 
-__all__ = ["RERANKERS", "SORTS", "Found", "Hit", "Query", "SearchOptions", "make_hits"]
+__all__ = ["RERANKERS", "SORTS", "Found", "Hit", "Query", "SearchOptions", "is_excluded", "make_hits"]
 
 #: Ways to re-rank hits.
 RERANKERS = ("align",)
@@ -163,6 +163,8 @@ class Query:
         Where a variable domain searches: which of its record; `residues` and `sequence_hash` are its own.
     record_id, record_hash : str
         Of the record that the domain was cut from; empty for a whole sequence.
+    cdr3 : str
+        Where nothing else of the query is known.
     """
 
     query_id: str
@@ -172,6 +174,7 @@ class Query:
     domain: StoredDomain | None = None
     record_id: str = ""
     record_hash: str = ""
+    cdr3: str = ""
 
 
 class Found(NamedTuple):
@@ -204,7 +207,8 @@ class Hit:
     rank : int
         From 1, within the query.
     score : float
-        Cosine similarity in [-1, 1]; larger is nearer.
+        Cosine similarity in [-1, 1]; larger is nearer. NaN: query or target was not embedded, where they were
+        compared otherwise (`plmsearch.cdr3_searcher`).
     description : str
         Of the target.
     metadata : mapping of str to str
@@ -276,7 +280,7 @@ def make_hits(
         for r in records.get(vector_id, ()):
             if len(hits) == n_wanted:
                 return hits
-            if may_exclude and _excluded(query, r, options):
+            if may_exclude and is_excluded(query, r, options):
                 continue
             if r.domain is not None:
                 if r.key in seen:
@@ -300,7 +304,8 @@ def _values(
     return [None if value != value else value for value in found.tolist()]
 
 
-def _excluded(query: Query, record: StoredRecord, options: SearchOptions) -> bool:
+def is_excluded(query: Query, record: StoredRecord, options: SearchOptions) -> bool:
+    """Tell whether a record is the query's own, or has its sequence, and such are left out."""
     if record.domain is None:
         is_same = record.sequence_hash == query.sequence_hash
         return is_same and (options.exclude_identical or record.record_id == query.query_id)

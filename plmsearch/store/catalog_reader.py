@@ -35,6 +35,7 @@ from plmsearch.store.rows import (
     DerivedFile,
     IndexFacts,
     LedgerRow,
+    ReceptorRow,
     RunRow,
     SearchedSize,
     StoredDomain,
@@ -55,6 +56,9 @@ AnySelect: TypeAlias = "Select[*tuple[Any, ...]]"
 
 #: Values of one IN list; SQLite's default limit on bound parameters was 999 before 3.32.
 IN_LIST = 900
+
+#: Records whose domains are read at once: about 500 bytes each.
+_KEYS_AT_ONCE = 50_000
 
 
 class CatalogReader:
@@ -325,6 +329,27 @@ class CatalogReader:
         for row in self._plain(query):
             found[row[0]].append(StoredDomain.from_values(row))
         return found
+
+    def receptor_rows(self, condition: Condition | None = None) -> Iterator[ReceptorRow]:
+        """Yield the variable domains of the live records that meet a condition, in order of insertion."""
+        r, d, s = t.records.c, t.domains.c, t.sequences.c
+        cdr3 = func.substr(s.residues, d.fwr3_end + 1, d.cdr3_end - d.fwr3_end)
+        calls = [func.json_extract(r.metadata, f"$.{name}") for name in ("v_call", "j_call")]
+        joined = t.records.join(t.domains, d.source_id == r.sequence_id)
+        joined = joined.join(t.sequences, s.id == d.sequence_id)
+        columns = (r.key, d.source_id, d.number, d.sequence_id, d.locus, cdr3, *calls, d.v_call, d.j_call)
+        query = select(*columns).select_from(joined).where(*_live(condition)).order_by(r.key, d.number)
+        for first in range(0, self.counters().record_key, _KEYS_AT_ONCE):
+            of_page = query.where(r.key >= first, r.key < first + _KEYS_AT_ONCE)
+            yield from map(ReceptorRow._make, self._plain(of_page))
+
+    def has_domains(self) -> bool:
+        """Tell whether any variable domain is stored."""
+        return bool(self._scalar(select(select(t.domains.c.number).exists())))
+
+    def n_not_looked_at(self) -> int:
+        """Count live and known sequences whose variable domains nobody has looked for."""
+        return self._n_without_domains()
 
     def most_domains(self) -> int:
         """Return how many variable domains of one locus a sequence has at most; 1 if none has any."""
