@@ -216,7 +216,9 @@ def query(
     _check_usage(kind, format_output, rerank, candidates, max_evalue, sort)
     queried = _queried_database(inputs or ())
     if (translate or contigs) and (record or cdr3 or queried is not None):
-        raise typer.BadParameter("stored records and --cdr3 are residues: leave out --translate and --contigs")
+        raise typer.BadParameter(
+            "stored records and --cdr3 are residues: leave out --translate and --contigs"
+        )
     policy = AddOptions(on_invalid, long=long)  # type: ignore[arg-type]
     wishes = SearchOptions(
         k=k or _DEFAULT_K,
@@ -234,6 +236,7 @@ def query(
         max_emb_evalue=max_emb_evalue,
         significance=not no_significance,
         across_loci=across_loci,
+        cosines="cosine_" in (format_output or ""),
     )
     exactly = cdr3_wishes(cdr3, min_cdr3_identity, same, k, wishes, no_model=no_model)
     running = o.model_options(weights, device, precision, threads, batch_tokens)

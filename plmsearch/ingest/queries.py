@@ -204,7 +204,7 @@ def _queries_of(
 ) -> tuple[list[Query], list[Unit]]:
     """Make a query of each row, or of each of its domains; what has none is left out with a reason."""
     if not specs[0].reads_domains:
-        queries = [Query(r.record.record_id, r.hash_hex, r.residues) for r in rows]
+        queries = [Query(r.record.record_id, r.hash_hex, r.residues, metadata=r.metadata) for r in rows]
         return queries, [Unit(r.residues) for r in rows]
     queries, units = [], []
     for row in rows:
@@ -231,6 +231,7 @@ def domain_queries(row: Prepared, report: AddReport) -> list[Query]:
             as_stored(domain, source_id=0, sequence_id=0),
             name,
             row.hash_hex,
+            metadata=row.metadata,
         )
         for domain in found
     ]
@@ -263,11 +264,20 @@ def stored_as_queries(records: Sequence[StoredRecord], loci: Mapping[int, str]) 
     for r in records:
         locus = loci.get(r.vector_id)
         if r.domain is None:
-            queries.append(Query(r.record_id, r.sequence_hash, r.residues, locus))
+            queries.append(Query(r.record_id, r.sequence_hash, r.residues, locus, metadata=r.metadata))
             continue
         name = r.unit_id if n_of[r.key] > 1 else r.record_id
         own = sequence_hash(r.unit_residues)
-        query = Query(name, own, r.unit_residues, r.domain.locus, r.domain, r.record_id, r.sequence_hash)
+        query = Query(
+            name,
+            own,
+            r.unit_residues,
+            r.domain.locus,
+            r.domain,
+            r.record_id,
+            r.sequence_hash,
+            metadata=r.metadata,
+        )
         queries.append(query)
     return queries
 

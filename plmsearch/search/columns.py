@@ -16,6 +16,7 @@ from plmsearch.metadata import typed
 from plmsearch.search.alignment import Alignment, aligned_rows
 from plmsearch.search.cdr3 import cdr3_identity
 from plmsearch.search.hits import Hit, Query
+from plmsearch.search.likeness import LIKENESS_COLUMNS
 from plmsearch.search.receptors import cdr3_of, derived_value
 
 __all__ = ["DERIVED_HIT_COLUMNS", "HIT_COLUMNS", "choose_columns", "column_types", "header", "hit_rows"]
@@ -56,6 +57,7 @@ HIT_COLUMNS: Mapping[str, Value] = {
     "rank": lambda _, h: h.rank,
     "score": lambda _, h: None if h.score != h.score else h.score,
     "cdr3_identity": _cdr3_identity,
+    **LIKENESS_COLUMNS,
     "emb_pvalue": lambda _, h: h.emb_pvalue,
     "emb_evalue": lambda _, h: h.emb_evalue,
     "description": lambda _, h: h.description,
@@ -72,7 +74,7 @@ HIT_COLUMNS: Mapping[str, Value] = {
 }
 
 #: Derived columns of the domain that was found; a metadata column of the same name comes first.
-DERIVED_HIT_COLUMNS = tuple(name for name in DERIVED_COLUMNS if name != "n_domains")
+DERIVED_HIT_COLUMNS = (*(name for name in DERIVED_COLUMNS if name != "n_domains"), "donor")
 
 _META = "meta."
 _PYTHON_TYPES = {"bool": bool, "int": int, "float": float, "text": str}
@@ -128,7 +130,7 @@ def choose_columns(chosen: str, metadata: Mapping[str, str]) -> list[str]:
 def column_types(columns: Sequence[str], metadata: Mapping[str, str]) -> dict[str, type]:
     """Return the Python type of each metadata column and derived column that was chosen."""
     stored = {_shown_name(c): metadata[c.removeprefix(_META)] for c in columns if c.startswith(_META)}
-    derived = {c: DERIVED_COLUMNS[c] for c in columns if c in DERIVED_HIT_COLUMNS}
+    derived = {c: DERIVED_COLUMNS.get(c, "text") for c in columns if c in DERIVED_HIT_COLUMNS}
     return {name: _PYTHON_TYPES[kind] for name, kind in (derived | stored).items()}
 
 
