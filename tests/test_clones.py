@@ -272,6 +272,8 @@ def test_what_cannot_be_grouped_is_refused_before_anything_is_written(tmp_path):
     source = write(tmp_path / "in.tsv", [heavy()])
     for wrong in (
         ("--method", "embedding"),
+        ("--method", "spectral"),
+        ("--vectors", "x.npz"),
         ("--v-call", "all"),
         ("--threshold", 2),
         ("--clone-col", "locus"),
