@@ -1,4 +1,4 @@
-"""Names of V, D and J genes in the spellings of IMGT, OGRDB, IgBLAST and 10x.
+"""Names of V, D, J and constant genes in the spellings of IMGT, OGRDB, IgBLAST and 10x.
 
 A *call* is what a tool wrote for one row: an allele (``IGHV1-2*01``), a gene (``IGHV1-2``), IMGT's form
 with species and function (``Homsap IGHV1-2*01 F``), an OGRDB cluster (``IGHVF6-G21*09``), or a list of
@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["call_families", "call_genes", "call_locus"]
+__all__ = ["call_families", "call_genes", "call_isotypes", "call_locus"]
 
 # The start of a name as in Change-O (changeo.Gene.gene_regex), which is what the field groups by; the
 # rest of a name ends at the allele, at white space or at what parts a list.
 _GENE = re.compile(r"(?:IG[HKL]|TR[ABGD])[VDJ][A-Z0-9(][-/\w().]*", re.ASCII)
 _FAMILY = re.compile(r"(?:IG[HKL]|TR[ABGD])[VDJ](?:F?[0-9]+|[^-/]+)", re.ASCII)
+# A constant gene: what follows tells the gene of IgD from D genes such as IGHD3-10. Classes as words
+# (IgG1) stand in tables of sorted cells.
+_CONSTANT = re.compile(
+    r"(?<![A-Z0-9])(?:(?P<gene>IGH(?:[DM]|E|EP[0-9]|A[12]?|G[1-4]?[ABC]?|GP)|IGKC|IGLC[0-9]*|TR[AD]C|TR[BG]C[0-9]*)"
+    r"|IG-?(?P<isotype>[DME]|A[12]?|G[1-4]?[ABC]?))(?![A-Z0-9-])",
+    re.ASCII | re.IGNORECASE,
+)
 _LOCUS = re.compile(r"IG[HKL]|TR[ABGD]", re.ASCII)
 
 
@@ -51,6 +58,33 @@ def call_families(call: str) -> tuple[str, ...]:
     """
     matches = (_FAMILY.match(gene) for gene in call_genes(call))
     return tuple(dict.fromkeys(match.group() for match in matches if match))
+
+
+def call_isotypes(call: str) -> tuple[str, ...]:
+    """Return every constant gene that a call lists, which is what says the isotype.
+
+    Parameters
+    ----------
+    call : str
+        As in AIRR's ``c_call`` or 10x's ``c_gene``; may be empty.
+
+    Returns
+    -------
+    tuple of str
+        Distinct, in the order of the call, without alleles, spelt as AIRR does: ``IGHG1``, and ``IGHG``
+        where no subclass is told. A class as a word, ``IgG1``, becomes its gene. Empty if there is none;
+        D genes, whose names begin as that of IgD does, are none.
+
+    Examples
+    --------
+    >>> call_isotypes("Homsap IGHG1*01 F, or Homsap IGHG2*03 F"), call_isotypes("IGHD*02")
+    (('IGHG1', 'IGHG2'), ('IGHD',))
+    >>> call_isotypes("IgA"), call_isotypes("IGHD3-10*01"), call_isotypes("None")
+    (('IGHA',), (), ())
+    """
+    found = _CONSTANT.finditer(call)
+    names = ((match["gene"] or f"IGH{match['isotype']}").upper() for match in found)
+    return tuple(dict.fromkeys(names))
 
 
 def call_locus(call: str) -> str:
