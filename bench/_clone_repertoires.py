@@ -1,11 +1,11 @@
-"""SIMULATED heavy-chain repertoires with whole sequences and known clones, for bench/clones.py and its kin.
+"""SIMULATED heavy-chain repertoires with whole sequences and known clones, for bench/clones.py.
 
 Recombination is GenAIRR's. Families grow here: their sizes follow a power law; a member descends from
 the unmutated founder (star), or from an earlier member of a tree whose root has mutations that all
 share. Mutations fall on hot spots (WRC and GYW five times as often, SYC and GRS a third, as roughly in
-S5F, Yaari et al. 2013, doi:10.3389/fimmu.2013.00358), two in three are transitions, and a stop codon is
-drawn anew. A narrow repertoire has few genes and next to no N additions: many of its clones have nearly
-equal unmutated junctions.
+S5F, Yaari et al. 2013, doi:10.3389/fimmu.2013.00358), two in three are transitions; a stop codon is
+drawn anew, and cysteine and tryptophan are kept. A narrow repertoire has few genes and next to no N
+additions: many of its clones have nearly equal unmutated junctions.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _pool(seed: int, *, narrow: bool) -> list[tuple[str, str, str, int, int]]:
             for r in records]  # fmt: skip
 
 
-def _mutability(sequence: str) -> np.ndarray:
+def _mutability(sequence: str, kept: frozenset[int]) -> np.ndarray:
     weights = np.ones(len(sequence))
     for i in range(2, len(sequence) - 2):
         before, base, after = sequence[i - 2 : i], sequence[i], sequence[i + 1 : i + 3]
@@ -114,13 +114,20 @@ def _mutability(sequence: str) -> np.ndarray:
             base == "G" and after[0] in "AG" and after[1] in "CG"
         ):
             weights[i] = 0.3
+    weights[list(kept)] = 0.0
     return weights / weights.sum()
 
 
-def _mutated(sequence: str, rate: float, rng: np.random.Generator) -> str:
-    """Add a Poisson number of mutations, without a stop codon and without loss of C104 and W118's codons."""
+def _kept(founder: str) -> frozenset[int]:
+    """Return the bases of cysteines and tryptophans: C23, W41, C104 and W118 hold a domain together."""
+    codons = range(0, len(founder) - 2, 3)
+    return frozenset(i + k for i in codons if founder[i : i + 3] in ("TGT", "TGC", "TGG") for k in range(3))
+
+
+def _mutated(sequence: str, rate: float, kept: frozenset[int], rng: np.random.Generator) -> str:
+    """Add a Poisson number of mutations, without a stop codon."""
     n = min(int(rng.poisson(rate * len(sequence))), len(sequence) // 4)
-    weights = _mutability(sequence) if n else None
+    weights = _mutability(sequence, kept) if n else None
     while n:
         letters = list(sequence)
         for i in rng.choice(len(letters), n, replace=False, p=weights).tolist():
@@ -134,14 +141,15 @@ def _mutated(sequence: str, rate: float, rng: np.random.Generator) -> str:
 
 
 def _family(founder: str, size: int, kind: Kind, rng: np.random.Generator) -> Iterator[str]:
+    kept = _kept(founder)
     load = rng.gamma(2.0, 0.5)  # clones differ in how long they have mutated
     if not kind.tree:
         for _ in range(size):
-            yield _mutated(founder, kind.step * load, rng)
+            yield _mutated(founder, kind.step * load, kept, rng)
         return
-    nodes = [_mutated(founder, kind.trunk * load, rng)]
+    nodes = [_mutated(founder, kind.trunk * load, kept, rng)]
     while len(nodes) < 2 * size:
-        nodes.append(_mutated(nodes[rng.integers(len(nodes))], kind.step * load, rng))
+        nodes.append(_mutated(nodes[rng.integers(len(nodes))], kind.step * load, kept, rng))
     yield from (nodes[i] for i in rng.choice(len(nodes), size, replace=False).tolist())
 
 

@@ -72,6 +72,16 @@ def clones(
             metavar="FILE",
         ),
     ] = None,
+    germlines: Annotated[
+        Path | None,
+        typer.Option(
+            help="Germline genes (FASTA or table) that calls are inferred from, where there are none.",
+            metavar="FILE",
+        ),
+    ] = None,
+    species: Annotated[
+        str | None, typer.Option(help="Species of the germline genes; inferred if left out.", metavar="NAME")
+    ] = None,
     weights: o.Weights = None,
     device: o.Device = "auto",
     threads: o.Threads = None,
@@ -94,12 +104,14 @@ def clones(
     from plmsearch.repertoire.clone_report import report_lines
     from plmsearch.repertoire.clone_table import TableOptions, clone_table
     from plmsearch.repertoire.clones import CloneOptions
+    from plmsearch.repertoire.inferred_calls import Germlines
 
     options = CloneOptions(method, threshold, v_call, split_light, productive, convergent)  # type: ignore[arg-type]
     if vectors is not None and method != "embedding":
         raise ParameterError("vectors", str(vectors), "left out but with --method embedding")
     running = ModelOptions(weights, device, threads=threads)
-    table_options = TableOptions(by, clone_col, overwrite, vectors, running)
+    genes = Germlines(germlines, species)
+    table_options = TableOptions(by, clone_col, overwrite, vectors, running, genes)
     try:
         with shown(quiet=quiet) as progress:
             report: CloneReport = clone_table(source, output, options, table_options, progress)

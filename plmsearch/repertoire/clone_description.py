@@ -16,6 +16,7 @@ from plmsearch.repertoire.clonotype import Rearrangements
 from plmsearch.repertoire.convergence import IDENTITY
 from plmsearch.repertoire.families import NEAR_COPY, Families
 from plmsearch.repertoire.heavy import CALL_METHODS
+from plmsearch.repertoire.inferred_calls import InferredCalls
 from plmsearch.repertoire.null import FALSE_LINKS
 
 __all__ = ["CloneReport", "describe"]
@@ -35,6 +36,8 @@ class CloneReport:
         Rows in which that column is empty; they are taken for one donor.
     clones : Clones
     rows : Rearrangements
+    inferred : InferredCalls or None
+        Calls that were inferred and used.
     old : Agreement or None
         With the ids that ``clone_id`` held before, over the rows that have both.
     """
@@ -46,6 +49,7 @@ class CloneReport:
     clones: Clones
     rows: Rearrangements
     old: Agreement | None
+    inferred: InferredCalls | None = None
 
 
 def describe(report: CloneReport, options: CloneOptions) -> dict[str, Any]:
@@ -65,6 +69,7 @@ def describe(report: CloneReport, options: CloneOptions) -> dict[str, Any]:
         "split_light": options.split_light,
         "productive_only": options.productive,
         "threshold": _threshold(report, options),
+        "calls": _calls(report.inferred),
         "donor_column": report.by or None,
         "n_donors": clones.n_donors,
         "n_rows": report.n_rows,
@@ -85,12 +90,18 @@ def describe(report: CloneReport, options: CloneOptions) -> dict[str, Any]:
     }
 
 
+def _calls(inferred: InferredCalls | None) -> dict[str, Any]:
+    if inferred is None:
+        return {"from": "v_call, j_call"}
+    return {"from": "inferred", "germlines": inferred.source, "species": inferred.species}
+
+
 def _convergent(clones: Clones) -> dict[str, Any] | None:
     if clones.convergent is None:
         return None
     return {
         "definition": "heavy chains of several donors with a common V gene, J gene and junction length, "
-        f"joined by single linkage where {IDENTITY:.0%} or more of the junction's residues are equal; no clones",
+        f"joined by single linkage where {IDENTITY:.0%} of the junction's residues or more agree; no clones",
         "n_clusters": len(set(filter(None, clones.convergent))),
     }
 

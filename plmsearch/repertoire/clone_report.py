@@ -18,8 +18,8 @@ from plmsearch.repertoire.vector_families import VectorFamilies
 __all__ = ["report_lines"]
 
 _WHY = {
-    "hybrid": "V and J calls and V regions are there",
-    "junction": "V and J calls are there",
+    "hybrid": "there are V and J calls and V regions",
+    "junction": "there are V and J calls",
     "cdr3": "most heavy chains have no V and J call",
 }
 _BIN = 0.02
@@ -72,6 +72,9 @@ def _donors(report: CloneReport) -> str:
 
 def _choices(report: CloneReport, options: CloneOptions) -> Iterator[str]:
     clones, rows = report.clones, report.rows
+    if report.inferred is not None:
+        yield f"most heavy chains have no V and J call: inferred from {report.inferred.source}"
+        yield report.inferred.told
     if options.method == "auto":
         yield f"method {clones.method}: {_WHY[clones.method]}"
     if clones.vectors is not None:
@@ -106,15 +109,16 @@ def _cut(clones: Clones, options: CloneOptions) -> Iterator[str]:
             f"{families.n_null_pairs} unrelated pairs"
         )
     if len(families.nearest):
+        width = 2 * _BIN if clones.method == "embedding" else _BIN
         what = "vector" if clones.method == "embedding" else "junction"
         unit = "cosine distance" if clones.method == "embedding" else "share of mismatches"
         yield f"distance to the nearest {what} (#) and between unrelated ones (o), {unit}:"
-        yield from _picture(clones.families, float(np.median(shares)) if len(shares) else 0.0)
+        yield from _picture(clones.families, float(np.median(shares)) if len(shares) else 0.0, width)
 
 
-def _picture(families: Families | VectorFamilies, threshold: float) -> Iterator[str]:
+def _picture(families: Families | VectorFamilies, threshold: float, width: float) -> Iterator[str]:
     """Draw distances to the nearest other (#) and those of unrelated pairs (o)."""
-    edges = np.linspace(0.0, _N_BINS * _BIN, _N_BINS + 1)
+    edges = np.linspace(0.0, _N_BINS * width, _N_BINS + 1)
     seen = np.histogram(families.nearest, edges)[0] / len(families.nearest)
     unrelated = families.unrelated(edges)
     top = max(seen.max(), unrelated.max(), 1e-9)

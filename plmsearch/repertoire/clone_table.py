@@ -18,6 +18,9 @@ from plmsearch.repertoire.clone_description import CloneReport, describe
 from plmsearch.repertoire.clones import CloneOptions, Clones, assign_clones
 from plmsearch.repertoire.clonotype import COLUMNS, Rearrangements, read_rearrangements
 from plmsearch.repertoire.family_vectors import MODEL, RowVectors, given_vectors, made_vectors
+from plmsearch.repertoire.heavy import CALL_METHODS, INFERRED, has_calls
+from plmsearch.repertoire.inferred_calls import COLUMNS as INFERRED_COLUMNS
+from plmsearch.repertoire.inferred_calls import Germlines, InferredCalls, infer_calls
 
 __all__ = ["CONVERGENT_COLUMN", "DONOR_COLUMNS", "TableOptions", "clone_table"]
 
@@ -45,6 +48,8 @@ class TableOptions:
         File with vectors by ``sequence_id``, for method embedding; None: they are made.
     model : ModelOptions
         How they are made.
+    germlines : Germlines
+        Where calls are inferred.
     """
 
     by: str | None = None
@@ -52,6 +57,7 @@ class TableOptions:
     overwrite: bool = False
     vectors: str | Path | None = None
     model: ModelOptions = field(default_factory=ModelOptions)
+    germlines: Germlines = field(default_factory=Germlines)
 
 
 def clone_table(
@@ -92,19 +98,22 @@ def clone_table(
     with open_rearrangements(source) as table:
         by = _donor_column(table, table_options.by)
         status_col = _check_columns(table, table_options)
-        kept = (table_options.clone_col, _CLONE_COLUMN, status_col, CONVERGENT_COLUMN)
+        kept = (
+            table_options.clone_col, _CLONE_COLUMN, status_col, CONVERGENT_COLUMN, *INFERRED_COLUMNS
+        )  # fmt: skip
         rows, donors, old = _read(table, by, kept)
         _check_overwritten(table, table_options, old, (table_options.clone_col, status_col))
+        inferred = _infer(table, rows, options, table_options)
         vectors = None
         if options.method == "embedding":
             vectors = _vectors(table, rows, table_options, progress or Progress())
         clones = assign_clones(rows, options, vectors)
-        written = _written(table_options.clone_col, status_col, clones)
+        written = _written(table_options.clone_col, status_col, clones, inferred)
         _check_overwritten(table, table_options, old, tuple(written))
         previous = old[_CLONE_COLUMN if any(old[_CLONE_COLUMN]) else table_options.clone_col]
         report = CloneReport(
             source=table.source, n_rows=len(rows), by=by, n_without_donor=donors.count("") if by else 0,
-            clones=clones, rows=rows, old=_agreement(clones.clone_id, previous),
+            clones=clones, rows=rows, inferred=inferred, old=_agreement(clones.clone_id, previous),
         )  # fmt: skip
         with open_output(output) as out:
             table.write(out, written)
@@ -115,26 +124,61 @@ def clone_table(
     return report
 
 
-def _written(clone_col: str, status_col: str, clones: Clones) -> dict[str, Sequence[str]]:
+def _written(
+    clone_col: str, status_col: str, clones: Clones, inferred: InferredCalls | None
+) -> dict[str, Sequence[str]]:
     """Return the columns to write."""
     written: dict[str, Sequence[str]] = {clone_col: clones.clone_id, status_col: clones.status}
     if clones.convergent is not None:
         written[CONVERGENT_COLUMN] = clones.convergent
+    if inferred is not None:
+        written |= dict(zip(INFERRED_COLUMNS, map(list, zip(*inferred.calls, strict=True)), strict=True))
     return written
+
+
+def _chains(table: RearrangementTable, rows: Rearrangements) -> list[str]:
+    """Return the residues of heavy chains, "" for other rows."""
+    is_heavy = [locus in ("IGH", "") for locus in rows.locus]
+    return [
+        next(filter(None, cells), "").replace("-", "").replace(".", "").strip().upper() if heavy else ""
+        for cells, heavy in zip(table.cells(RESIDUE_COLUMNS), is_heavy, strict=True)
+    ]
+
+
+def _infer(
+    table: RearrangementTable, rows: Rearrangements, options: CloneOptions, table_options: TableOptions
+) -> InferredCalls | None:
+    """Infer calls where the method needs some and most heavy chains have none; put them into the rows.
+
+    With method auto calls of too few chains are not used: those without would have no family.
+    """
+    heavy = [i for i, locus in enumerate(rows.locus) if locus in ("IGH", "")]
+    if options.method not in ("auto", *CALL_METHODS) or not heavy or has_calls(rows, heavy):
+        return None
+    chains = _chains(table, rows)
+    if not any(chains):
+        return None
+    found = infer_calls(chains, table_options.germlines)
+    with_junction = [i for i in heavy if rows.nucleotides[i] or rows.residues[i]]
+    given = rows.calls
+    rows.calls = [
+        new if i_chain else old for new, old, i_chain in zip(found.calls, given, chains, strict=True)
+    ]
+    if options.method == "auto" and not has_calls(rows, with_junction, INFERRED):
+        rows.calls = given
+        return None
+    return found
 
 
 def _vectors(
     table: RearrangementTable, rows: Rearrangements, options: TableOptions, progress: Progress
 ) -> RowVectors:
     """Read or make the vectors of the heavy chains."""
-    is_heavy = [locus in ("IGH", "") for locus in rows.locus]
     if options.vectors is not None:
+        is_heavy = [locus in ("IGH", "") for locus in rows.locus]
         ids = [cell for (cell,) in table.cells(("sequence_id",))]
         return given_vectors(options.vectors, ids, is_heavy)
-    chains = [
-        next(filter(None, cells), "").replace("-", "").replace(".", "").strip().upper() if heavy else ""
-        for cells, heavy in zip(table.cells(RESIDUE_COLUMNS), is_heavy, strict=True)
-    ]
+    chains = _chains(table, rows)
     if not any(chains):
         raise TableFormatError(
             table.source,
@@ -161,7 +205,7 @@ def _donor_column(table: RearrangementTable, by: str | None) -> str:
 
 def _check_columns(table: RearrangementTable, options: TableOptions) -> str:
     """Return the name of the column of reasons."""
-    if options.clone_col in (*COLUMNS, *REQUIRED_COLUMNS, CONVERGENT_COLUMN):
+    if options.clone_col in (*COLUMNS, *REQUIRED_COLUMNS, CONVERGENT_COLUMN, *INFERRED_COLUMNS):
         raise ParameterError("clone-col", options.clone_col, "a column of its own, none of AIRR's others")
     return "clone_status" if options.clone_col == _CLONE_COLUMN else f"{options.clone_col}_status"
 

@@ -14,10 +14,12 @@ from plmsearch.repertoire.vector_families import VectorFamilies, find_vector_fam
 
 __all__ = [
     "CALL_METHODS",
+    "INFERRED",
     "METHODS",
     "Method",
     "choose_method",
     "group_heavy",
+    "has_calls",
     "junctions_of",
     "readable",
 ]
@@ -29,6 +31,8 @@ CALL_METHODS: tuple[Method, ...] = ("junction", "hybrid")
 
 #: Junctions are compared as nucleotides if so large a share of the rows that have one has nucleotides.
 _MOSTLY = 0.9
+#: Share of heavy chains with a junction that need calls, where these are inferred.
+INFERRED = 0.98
 #: With V and J calls for at least this share of heavy chains, calls are used; and V regions likewise.
 _CALLED = 0.5
 
@@ -37,11 +41,16 @@ def choose_method(rows: Rearrangements, heavy: Sequence[int], wanted: str) -> Me
     """Return the method that is wanted or, for ``auto``, that the rows allow."""
     if wanted != "auto":
         return cast(Method, wanted)
-    n_called = sum(all(genes_of(rows.calls[i], first=True)) for i in heavy)
-    if not heavy or n_called < _CALLED * len(heavy):
+    if not has_calls(rows, heavy, _CALLED):
         return "cdr3"
     n_with_v = sum(bool(rows.v_nucleotides[i] or rows.v_residues[i]) for i in heavy)
     return "hybrid" if n_with_v >= _CALLED * len(heavy) else "junction"
+
+
+def has_calls(rows: Rearrangements, heavy: Sequence[int], share: float = _CALLED) -> bool:
+    """Tell whether at least a share of heavy chains have a V and a J gene."""
+    n_called = sum(all(genes_of(rows.calls[i], first=True)) for i in heavy)
+    return bool(heavy) and n_called >= share * len(heavy)
 
 
 def junctions_of(rows: Rearrangements, heavy: Sequence[int]) -> tuple[list[str], str]:
