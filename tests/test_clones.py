@@ -131,7 +131,7 @@ def test_a_chain_without_a_junction_is_numbered(run, tmp_path):
     ]
     assert run(rows) == [("1", ""), ("1", ""), ("", "other_locus")] or run(rows)[2][1] == "no_junction"
     told = json.loads((tmp_path / "out.tsv.json").read_text())
-    assert (told["method"], told["unit"], told["n_junctions_by_numbering"]) == ("cdr3", "residues", 2)
+    assert (told["method"], told["unit"], told["n_junctions_by_numbering"]) == ("hybrid", "residues", 2)
 
 
 def test_the_nucleotides_of_a_numbered_junction_are_found_again():

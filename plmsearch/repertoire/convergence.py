@@ -15,10 +15,10 @@ from plmsearch.repertoire.blocks import Genes, gene_blocks
 from plmsearch.repertoire.clonotype import Rearrangements
 from plmsearch.repertoire.families import find_families
 
-__all__ = ["IDENTITY", "convergent_clusters"]
+__all__ = ["IDENTITY", "MOST_DIFFERENT", "convergent_clusters"]
 
-#: Least share of equal residues of two linked junctions.
-IDENTITY = 0.8
+#: Largest share of residues in which two linked junctions differ, and what is equal then.
+MOST_DIFFERENT, IDENTITY = 0.2, 0.8
 
 
 def convergent_clusters(rows: Rearrangements, heavy: Sequence[int], genes: Sequence[Genes]) -> list[str]:
@@ -42,7 +42,7 @@ def convergent_clusters(rows: Rearrangements, heavy: Sequence[int], genes: Seque
     blocks = gene_blocks([""] * len(known), [len(j) for j in junctions], [g for _, g in known])
     found = find_families(
         junctions, blocks, [""] * len(known), [""] * len(known),
-        nucleotides=False, same_v=True, threshold=1.0 - IDENTITY,
+        nucleotides=False, same_v=True, threshold=MOST_DIFFERENT,
     )  # fmt: skip
     donors: dict[int, set[str]] = {}
     for (i, _), label in zip(known, found.labels.tolist(), strict=True):
