@@ -21,6 +21,7 @@ from Bio.Seq import translate
 __all__ = ["KINDS", "Chain", "Kind", "repertoire"]
 
 _POOL = 4000
+_GENERATIONS = 4  # below the root of a tree
 _STOPS = {"TAA", "TAG", "TGA"}
 _TRANSITION = dict(zip("ACGT", "GTAC", strict=True))
 
@@ -142,14 +143,17 @@ def _mutated(sequence: str, rate: float, kept: frozenset[int], rng: np.random.Ge
 
 def _family(founder: str, size: int, kind: Kind, rng: np.random.Generator) -> Iterator[str]:
     kept = _kept(founder)
-    load = rng.gamma(2.0, 0.5)  # clones differ in how long they have mutated
+    load = min(rng.gamma(2.0, 0.5), 2.0)  # clones differ in how long they have mutated
     if not kind.tree:
         for _ in range(size):
             yield _mutated(founder, kind.step * load, kept, rng)
         return
-    nodes = [_mutated(founder, kind.trunk * load, kept, rng)]
+    nodes, depths = [_mutated(founder, kind.trunk * load, kept, rng)], [0]
     while len(nodes) < 2 * size:
-        nodes.append(_mutated(nodes[rng.integers(len(nodes))], kind.step * load, kept, rng))
+        parent = rng.integers(len(nodes))
+        if depths[parent] < _GENERATIONS:
+            nodes.append(_mutated(nodes[parent], kind.step * load, kept, rng))
+            depths.append(depths[parent] + 1)
     yield from (nodes[i] for i in rng.choice(len(nodes), size, replace=False).tolist())
 
 
