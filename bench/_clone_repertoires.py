@@ -20,7 +20,7 @@ from Bio.Seq import translate
 
 __all__ = ["KINDS", "Chain", "Kind", "repertoire"]
 
-_POOL = 4000
+_LEAST_POOL = 4000
 _GENERATIONS = 4  # below the root of a tree
 _STOPS = {"TAA", "TAG", "TGA"}
 _TRANSITION = dict(zip("ACGT", "GTAC", strict=True))
@@ -77,7 +77,7 @@ class Chain:
 
 
 @functools.cache
-def _pool(seed: int, *, narrow: bool) -> list[tuple[str, str, str, int, int]]:
+def _pool(n: int, seed: int, *, narrow: bool) -> list[tuple[str, str, str, int, int]]:
     """Draw unmutated rearrangements: calls, sequence, and where the junction is."""
     import GenAIRR
     import GenAIRR.data
@@ -98,7 +98,7 @@ def _pool(seed: int, *, narrow: bool) -> list[tuple[str, str, str, int, int]]:
         weights = 1 / np.arange(1, len(names[0]) + 1) ** 0.7
         usage = dict(zip((str(x) for x in rng.permutation(names[0])), weights.tolist(), strict=True))
         experiment = experiment.recombine(v_allele_weights=usage)
-    records = experiment.productive_only().run_records(n=_POOL, seed=seed)
+    records = experiment.productive_only().run_records(n=n, seed=seed)
     return [(r["v_call"], r["j_call"], r["sequence"].upper(), r["junction_start"], r["junction_end"])
             for r in records]  # fmt: skip
 
@@ -160,7 +160,7 @@ def _family(founder: str, size: int, kind: Kind, rng: np.random.Generator) -> It
 def repertoire(kind: Kind, n: int, seed: int) -> list[Chain]:
     """Draw n productive heavy chains, in an order that tells nothing of their clones."""
     rng = np.random.default_rng(seed)
-    pool = _pool(seed, narrow=kind.narrow)
+    pool = _pool(max(_LEAST_POOL, n // 4), seed, narrow=kind.narrow)
     chains: list[Chain] = []
     for clone, founder in enumerate(rng.permutation(len(pool)).tolist()):
         v, j, sequence, start, end = pool[founder]

@@ -19,6 +19,7 @@ import argparse
 import csv
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,9 @@ from plmsearch.germlines.genes import GermlineSet
 from plmsearch.numbering import ImmunumNumberer
 from plmsearch.repertoire.agreement import agreement
 from plmsearch.repertoire.clone_table import TableOptions, clone_table
-from plmsearch.repertoire.clones import CloneOptions
+from plmsearch.repertoire.clones import CloneOptions, assign_clones
+from plmsearch.repertoire.clonotype import COLUMNS as AIRR_COLUMNS
+from plmsearch.repertoire.clonotype import read_rearrangements
 from plmsearch.repertoire.family_vectors import made_vectors
 from plmsearch.repertoire.linkage import components
 
@@ -170,7 +173,7 @@ def line(one: Repertoire, calls: str, method: str, labels: Sequence[str], best: 
     )
 
 
-def compare(one: Repertoire, folder: Path, cache: Path | None, *, rivals: bool) -> None:
+def compare(one: Repertoire, folder: Path, cache: Path | None, *, rivals: bool, fixed: bool = True) -> None:
     """Print a line for each method and each rival."""
     for calls, methods in CALLS.items():
         cells = with_calls(one, calls)
@@ -181,11 +184,11 @@ def compare(one: Repertoire, folder: Path, cache: Path | None, *, rivals: bool) 
                     continue
                 vectors = product_vectors(one, cache)
             labels = run(cells, folder, CloneOptions(method), vectors)
-            steps = () if method == "auto" else DISTANCES if method == "embedding" else SHARES
+            steps = () if method == "auto" or not fixed else DISTANCES if method == "embedding" else SHARES
             tried = []
             for step in steps:
-                fixed = run(cells, folder, CloneOptions(method, step), vectors)
-                tried.append((agreement(fixed, one.truth).pairwise_f1, step))
+                cut = run(cells, folder, CloneOptions(method, step), vectors)
+                tried.append((agreement(cut, one.truth).pairwise_f1, step))
             line(one, calls, method, labels, max(tried, default=(float("nan"), float("nan"))))
     if rivals:
         chains = one.cells["sequence_aa"]
@@ -199,6 +202,28 @@ def compare(one: Repertoire, folder: Path, cache: Path | None, *, rivals: bool) 
                 line(one, "-", name, labels, (f1, step))
 
 
+def scale(sizes: Sequence[int], kind_name: str, seed: int) -> None:
+    """Print F1 and time of the methods without a model, on one kind at several sizes."""
+    (kind,) = (kind for kind in KINDS if kind.name == kind_name)
+    for n in sizes:
+        chains = repertoire(kind, n, seed)
+        truth = [chain.clone for chain in chains]
+        rows = read_rearrangements(
+            (tuple(getattr(chain, name, "") for name in AIRR_COLUMNS), "") for chain in chains
+        )
+        for method in ("hybrid", "junction", "cdr3"):
+            start = time.perf_counter()
+            found = assign_clones(rows, CloneOptions(method))
+            seconds = time.perf_counter() - start
+            score = agreement(found.clone_id, truth)
+            print(
+                f"{kind.name}\t{len(rows)}\t{seed}\t{method}\tF1 {score.pairwise_f1:.3f} (precision "
+                f"{score.pairwise_precision:.3f}, recall {score.pairwise_recall:.3f})\tB-cubed "
+                f"{score.bcubed_f1:.3f}\tlargest {max(found.sizes) / len(rows):.2%}\t{seconds:.1f} s",
+                flush=True,
+            )
+
+
 def main() -> None:
     """Run the comparison and print a table."""
     parser = argparse.ArgumentParser(
@@ -210,14 +235,19 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="*", default=[kind.name for kind in KINDS])
     parser.add_argument("--cache", type=Path, help="folder for vectors; without it nothing is embedded")
     parser.add_argument("--no-rivals", action="store_true")
+    parser.add_argument("--no-best", action="store_true", help="no fixed thresholds: faster")
+    parser.add_argument("--scale", type=int, nargs="*", help="sizes; F1 and time of what needs no model")
     asked = parser.parse_args()
+    if asked.scale:
+        scale(asked.scale, asked.kinds[0] if len(asked.kinds) == 1 else "memory trees", asked.seeds[0])
+        return
     sets = map(given, asked.table) if asked.table else (
         one for seed in asked.seeds for one in simulated(asked.n, seed, asked.kinds))  # fmt: skip
     print("set\tn\tseed\tcalls\tmethod\tF1\t95%\tprecision\trecall\tB-cubed\tdistinct\tF1 distinct\t"
           "B-cubed distinct\tbest F1\tat\tlargest")  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         for one in sets:
-            compare(one, Path(folder), asked.cache, rivals=not asked.no_rivals)
+            compare(one, Path(folder), asked.cache, rivals=not asked.no_rivals, fixed=not asked.no_best)
 
 
 if __name__ == "__main__":

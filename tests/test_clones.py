@@ -357,7 +357,14 @@ def test_known_families_are_found_without_a_flag(tmp_path, shared_data):
         shared_data / "clones" / "genairr_dev.tsv", sep="\t", dtype=str, keep_default_na=False
     )
     truth = table.pop("clone_id")
-    for drop, method in (([], "junction"), (["v_call", "d_call", "j_call"], "cdr3")):
+    calls = ["v_call", "d_call", "j_call"]
+    chains = ["sequence", "sequence_aa"]
+    for drop, method in (
+        ([], "hybrid"),
+        (calls, "hybrid"),
+        (chains, "junction"),
+        ([*calls, *chains], "cdr3"),
+    ):
         table.drop(columns=drop).to_csv(tmp_path / "in.tsv", sep="\t", index=False)
         ended = cli("clones", tmp_path / "in.tsv", "-o", tmp_path / "out.tsv")
         assert f"method {method}" in ended.err
