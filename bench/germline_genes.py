@@ -66,12 +66,14 @@ def with_domain(rows: Iterable[tuple[str, str, str]], numberer: ImmunumNumberer)
     return chains, n_without
 
 
-def simulated(locus: str, rate: float, n: int, seed: int) -> list[tuple[str, str, str]]:
+def simulated(
+    locus: str, rate: float, n: int, seed: int, species: str = "human"
+) -> list[tuple[str, str, str]]:
     """Draw SIMULATED productive chains: residues, V call, J call; mutations per base of V, D and J."""
     import GenAIRR
 
     warnings.simplefilter("ignore")
-    experiment = GenAIRR.Experiment.on(f"human_{locus}_imgt").recombine()
+    experiment = GenAIRR.Experiment.on(f"{species}_{locus}_imgt").recombine()
     if rate:
         experiment = experiment.mutate(rate=rate, s5f_model=S5F[locus])
     records = experiment.productive_only().run_records(n=n, seed=seed, allow_curatable_refdata=True)
@@ -225,15 +227,9 @@ def main() -> None:
     print(f"seed {options.seed}; parasail {'.'.join(map(str, parasail.version()))}; {numberer.describe()}")
     print("| chains | genes | method | n | holds | exact | genes listed |\n|---|---|---|---|---|---|---|")
     for rate in RATES:
-        rows = [
-            one
-            for locus in S5F
-            for seed in range(options.seeds)
-            for one in simulated(locus, rate, options.n, options.seed + SEED_STEP * seed)
-        ]
-        chains, n_without = with_domain(rows, numberer)
-        report(f"SIMULATED, {rate:.0%} of bases mutated", chains, germlines, options)
-        print(f"<!-- {n_without} of {len(rows)} have no domain -->")
+        report_simulated("human", tuple(S5F), rate, germlines, options)
+    # GenAIRR refuses its own mouse light chains: allele names are there twice.
+    report_simulated("mouse", ("igh",), 0.05, GermlineSet.load(options.germlines, "mouse"), options)
     if not (options.data / "antibodies").is_dir():
         print(f"no published chains: {options.data} is absent")
         return
@@ -242,6 +238,18 @@ def main() -> None:
         report(name, chains, germlines, options)
         print(f"<!-- {name}: {n_without} of {len(rows)} have no domain -->")
     therapeutic(options.data, numberer)
+
+
+def report_simulated(
+    species: str, loci: Sequence[str], rate: float, germlines: GermlineSet, options: argparse.Namespace
+) -> None:
+    """Print the rows of simulated chains with one mutation load."""
+    seeds = [options.seed + SEED_STEP * i for i in range(options.seeds)]
+    drawn = [simulated(locus, rate, options.n, seed, species) for locus in loci for seed in seeds]
+    rows = [one for part in drawn for one in part]
+    chains, n_without = with_domain(rows, ImmunumNumberer())
+    report(f"SIMULATED {species}, {rate:.0%} of bases mutated", chains, germlines, options)
+    print(f"<!-- {n_without} of {len(rows)} have no domain -->")
 
 
 if __name__ == "__main__":

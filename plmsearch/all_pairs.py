@@ -16,7 +16,7 @@ from dataclasses import asdict
 import numpy as np
 
 from plmsearch.errors import ParameterError
-from plmsearch.ingest.queries import queries_at_once, stored_queries
+from plmsearch.ingest.queries import queries_at_once, stored_as_queries, stored_queries
 from plmsearch.ingest.report import AddReport
 from plmsearch.ingest.spaces import same_space
 from plmsearch.reader import Reader
@@ -131,22 +131,23 @@ class AllPairsSearcher(Searcher):
             if self._generation != generation:
                 remembered.clear()
                 generation = self._generation
-            distinct = dict.fromkeys(r.sequence_id for r in page)
+            distinct = dict.fromkeys(r.vector_id for r in page)
             new = [i for i in distinct if i not in remembered]
             loci = dict(zip(new, loci_of(other.repository, new), strict=True)) if ranking.needs_locus else {}
             vectors = self._vectors(other, theirs, new, ranking, [loci[i] for i in new] if loci else None)
-            first = {r.sequence_id: r for r in reversed(page)}
-            asked = [_as_query(first[i], loci.get(i)) for i in new]
+            first = {r.vector_id: r for r in reversed(page)}
+            asked = stored_as_queries([first[i] for i in new], loci)
             found, condition = self.neighbours_of(asked, vectors, ranking, options, n_queries)
             known = dict(zip(new, found, strict=True))
-            near = [known.get(i) or remembered[i] for i in (r.sequence_id for r in page)]
-            last = other.repository.last_records(distinct, first_new)
+            near = [known.get(i) or remembered[i] for i in (r.vector_id for r in page)]
+            by_domain = ranking.reads_domains
+            last = other.repository.last_records(distinct, first_new, by_domain=by_domain)
             for sequence_id in distinct:
                 if last.get(sequence_id, 0) <= page[-1].key:
                     remembered.drop(sequence_id)
                 elif sequence_id in known:
                     remembered.keep(sequence_id, known[sequence_id])
-            queries = [_as_query(r) for r in page]
+            queries = stored_as_queries(page, {})
             yield from zip(queries, self.hits_of(queries, near, condition, ranking, options), strict=True)
 
     def _vectors(
@@ -162,7 +163,3 @@ class AllPairsSearcher(Searcher):
         if ranking.is_raw or not sequence_ids:
             return raw
         return compared_vectors(ranking, raw, loci)
-
-
-def _as_query(record: StoredRecord, locus: str | None = None) -> Query:
-    return Query(record.record_id, record.sequence_hash, record.residues, locus)

@@ -9,16 +9,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from difflib import get_close_matches
 from pathlib import Path
 
 from plmsearch.all_pairs import AllPairsSearcher
 from plmsearch.embedding.options import ModelOptions
-from plmsearch.embedding.spec import EmbeddingSpec, LongPolicy, SpaceRequest
+from plmsearch.embedding.spec import EmbeddingSpec, LongPolicy, Preset, SpaceRequest
 from plmsearch.errors import DatabaseNotFound, EmbeddingSpecMismatch, ParameterError
 from plmsearch.filters.parse import parse_condition
 from plmsearch.ingest.chunks import ChunkWriter, SpaceGroup, group_spaces
+from plmsearch.ingest.presets import add_region_ranking
 from plmsearch.ingest.provenance import record_run
 from plmsearch.ingest.report import AddOptions, AddReport, Progress
 from plmsearch.ingest.scan import Input, RecordList, Scan, scan
@@ -27,7 +28,9 @@ from plmsearch.ingest.spaces import (
     check_request,
     choose_new_spaces,
     default_model,
+    like_default,
     load_specs,
+    reads_domains,
 )
 from plmsearch.metadata import widen
 from plmsearch.nulls import refresh_nulls
@@ -138,6 +141,7 @@ class Database(AllPairsSearcher):
         *,
         model: str | None = None,
         layers: str | None = None,
+        preset: Preset | None = None,
         options: AddOptions | None = None,
         progress: Progress | None = None,
     ) -> AddReport:
@@ -149,6 +153,8 @@ class Database(AllPairsSearcher):
         model, layers : str, optional
             As `SpaceRequest`; needed for a new database only, and even there chosen by looking at
             the sequences if None.
+        preset : {"antibody", "whole"}, optional
+            As `SpaceRequest`.
         options : AddOptions, optional
         progress : Progress, optional
 
@@ -164,9 +170,8 @@ class Database(AllPairsSearcher):
             If the vectors of the new sequences do not fit on the disk. Nothing was computed then.
         """
         rows = RecordList([_as_record(r) for r in records])
-        return self.add_inputs(
-            [rows], request=SpaceRequest(model, layers), options=options, progress=progress, command="add"
-        )
+        request = SpaceRequest(model, layers, preset=preset)
+        return self.add_inputs([rows], request=request, options=options, progress=progress, command="add")
 
     def add_inputs(
         self,
@@ -209,6 +214,8 @@ class Database(AllPairsSearcher):
         with self.writing(show) as repository:
             if new is not None and not repository.spaces():
                 repository.add_first_spaces(new.specs)
+                if new.preset == "antibody":
+                    add_region_ranking(repository, asked, is_default=True)
             spaces = repository.spaces()
             check_request(asked, wishes.long, spaces, self.path)
             writer = ChunkWriter(repository, Layout(self.path), self._groups(spaces), wishes, show)
@@ -257,7 +264,7 @@ class Database(AllPairsSearcher):
         if long in {"skip", "error"}:
             raise ParameterError("long", long, "window or truncate: no stored sequence is left out")
         model = request.model or default_model(self.spaces(), self.path)
-        asked = SpaceRequest(model, request.layers, request.pooling)
+        asked = replace(like_default(request, self.spaces()), model=model)
         embedder, specs = load_specs(asked, long, self.model_options)
         self._embedders[embedder.card.model_id, embedder.weights_digest] = embedder
         stored = {s.spec.name: s.space_id for s in self.spaces()}
@@ -273,6 +280,8 @@ class Database(AllPairsSearcher):
                 for space in spaces:
                     writer.fill(run_id, space, repository.n_without_vector(space.space_id))
                     repository.complete_space(space.space_id)
+                if reads_domains(asked):
+                    add_region_ranking(repository, asked, is_default=False)
                 writer.report.seconds = time.monotonic() - started
         return writer.report
 
@@ -375,8 +384,11 @@ class Database(AllPairsSearcher):
             new = choose_new_spaces(request, options.long, seen.sample, self.model_options)
             self._embedders[new.embedder.card.model_id, new.embedder.weights_digest] = new.embedder
             specs = list(new.specs)
-        if options.long == "error":
-            seen.refuse_long(min(s.max_residues for s in specs))
+        of_chains = [s.max_residues for s in specs if not s.reads_domains]
+        if options.long == "error" and of_chains:
+            seen.refuse_long(min(of_chains))
+        if options.on_invalid == "error" and len(of_chains) == len(specs):
+            seen.refuse_several_chains()
         return new
 
     def _least_missing(self, new: NewSpaces | None, options: AddOptions, seen: Scan) -> list[tuple[int, int]]:

@@ -12,6 +12,7 @@
     │   │   ├── InvalidResidueError         a letter that is no residue
     │   │   ├── NucleotideSequenceError     DNA or RNA where residues belong
     │   │   ├── EmptySequenceError          a record without residues
+    │   │   ├── TranslationError            nucleotides that no frame reads
     │   │   ├── SequenceTooLongError        longer than the model reads
     │   │   ├── DuplicateRecordError        an id used twice
     │   │   └── VectorConflict              another vector than the one that is stored
@@ -41,6 +42,7 @@
         ├── CatalogDamaged
         ├── StorageError                    the operating system refused a read or write
         │   └── NotEnoughSpace              known before anything was written
+        ├── NoVectorError (LookupError)     a record has none in a space
         └── RecordNotFound (LookupError)
 
 A message says what, where, and what to do. The same facts are fields of the exception, so no
@@ -74,6 +76,7 @@ __all__ = [
     "MissingDependencyError",
     "MixedInputError",
     "ModelUnavailableError",
+    "NoVectorError",
     "NotADatabase",
     "NotEnoughSpace",
     "NucleotideSequenceError",
@@ -88,6 +91,7 @@ __all__ = [
     "StorageError",
     "StoreError",
     "TableFormatError",
+    "TranslationError",
     "UnknownModelError",
     "UnsupportedModelError",
     "VectorConflict",
@@ -221,7 +225,7 @@ class NucleotideSequenceError(RecordError):
             "this is a nucleotide sequence",
             source=source,
             row=row,
-            hint="translate it to amino acids first",
+            hint="pass --translate, or translate it to amino acids first",
         )
 
 
@@ -236,6 +240,16 @@ class EmptySequenceError(RecordError):
             row=row,
             hint="remove the record, or pass --on-invalid skip to leave it out",
         )
+
+
+class TranslationError(RecordError):
+    """The nucleotides of a record cannot be translated without guessing."""
+
+    def __init__(
+        self, record_id: str, reason: str, *, source: str = "", row: int | None = None, hint: str
+    ) -> None:
+        self.reason = reason
+        super().__init__(record_id, reason, source=source, row=row, hint=hint)
 
 
 class SequenceTooLongError(RecordError):
@@ -557,6 +571,17 @@ class NotEnoughSpace(StorageError):
             path,
             f"{task} needs at least {needed_bytes / 1e6:,.1f} MB, {free_bytes / 1e6:,.1f} MB are free",
             hint="free some space, or use another disk",
+        )
+
+
+class NoVectorError(StoreError, LookupError):
+    """A record has no vector in a space, and none of one model alone can be meant."""
+
+    def __init__(self, record_id: str, space: str, reason: str) -> None:
+        self.record_id, self.space, self.reason = record_id, space, reason
+        super().__init__(
+            f"record {record_id!r} has no vector in the space {space}: {reason}",
+            hint="plmsearch info lists the spaces; id#2 is the second variable domain of a record",
         )
 
 

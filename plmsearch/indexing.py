@@ -176,7 +176,7 @@ def _built(
 ) -> IndexOutcome:
     name, before = ranking.name, repository.index_of(ranking.ranking_id)
     segments = repository.segments(ranking.space.space_id)
-    dead = np.array(repository.dead_sequences(), dtype=np.int64)
+    dead = np.array(repository.dead_sequences(by_domain=ranking.reads_domains), dtype=np.int64)
     blocks = VectorFiles(layout).blocks(repository, ranking, segments, dead)
     n_vectors = sum(len(b.ids) for b in blocks)
     order = build_order(n_vectors, _HELD, options.seed)

@@ -95,15 +95,15 @@ def _counts(repository: Repository, ranking: StoredRanking) -> Mapping[str, int]
     """Count the distinct sequences of live records that can be compared, by locus if the ranking does so."""
     spaces = [part.space.space_id for part in ranking.parts]
     if ranking.needs_locus:
-        return repository.n_by_locus(spaces)
-    n_sequences = repository.searched_size(spaces).n_sequences
+        return repository.n_by_locus(spaces, by_domain=ranking.reads_domains)
+    n_sequences = repository.searched_size(spaces, by_domain=ranking.reads_domains).n_sequences
     return {"": n_sequences} if n_sequences else {}
 
 
 def _built(
     repository: Repository, layout: Layout, ranking: StoredRanking, counts: Mapping[str, int], seed: int
 ) -> list[KnownNull]:
-    dead = np.array(repository.dead_sequences(), dtype=np.int64)
+    dead = np.array(repository.dead_sequences(by_domain=ranking.reads_domains), dtype=np.int64)
     segments = repository.segments(ranking.space.space_id)
     blocks = VectorFiles(layout).blocks(repository, ranking, segments, dead)
     live: Int1D = np.concatenate([*(b.ids for b in blocks), np.empty(0, dtype=np.int64)])

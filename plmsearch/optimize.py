@@ -106,8 +106,9 @@ def optimize(
         with record_run(repository, "optimize", parameters, [], AddReport()):
             refresh_files(repository, layout)
             change_rankings(repository, layout, rankings or RankingChanges(), show.say)
-            dead = np.array(repository.dead_sequences(), dtype=np.int64)
             for space in repository.spaces():
+                by_domain = space.spec.reads_domains
+                dead = np.array(repository.dead_sequences(by_domain=by_domain), dtype=np.int64)
                 before = repository.segments(space.space_id)
                 report.n_segments_before += len(before)
                 groups = list(_groups(before, space, dead, layout))

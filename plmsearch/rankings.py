@@ -171,7 +171,8 @@ def _sample(
     repository: Repository, layout: Layout, space: StoredSpace, seed: int
 ) -> tuple[Float2D, list[int]]:
     """Return raw vectors of live sequences: all of them, or a random sample in order of storage."""
-    dead, files = repository.dead_sequences(), VectorFiles(layout)
+    dead = repository.dead_sequences(by_domain=space.spec.reads_domains)
+    files = VectorFiles(layout)
     segments = [files.raw(s) for s in repository.segments(space.space_id)]
     live = [np.flatnonzero(~np.isin(s.ids, dead)) for s in segments]
     n_live = sum(map(len, live))

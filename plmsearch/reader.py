@@ -17,8 +17,9 @@ from typing import Self, TypeVar
 import numpy as np
 
 from plmsearch.embedding.options import ModelOptions
-from plmsearch.embedding.spec import SpaceRequest
-from plmsearch.errors import ParameterError, RecordNotFound, SegmentDamaged, StorageError
+from plmsearch.embedding.spec import SpaceRequest, parse_region_weights
+from plmsearch.errors import NoVectorError, ParameterError, RecordNotFound, SegmentDamaged, StorageError
+from plmsearch.ingest.presets import region_ranking
 from plmsearch.ingest.spaces import searchable_space
 from plmsearch.metadata import typed
 from plmsearch.search.rankings import own_ranking, parse_ranking
@@ -41,6 +42,8 @@ __all__ = ["ColumnFacts", "Reader", "Record"]
 _log = logging.getLogger(__name__)
 
 _MAX_SUGGESTIONS = 3
+_NO_DOMAIN = "it holds no antibody variable domain"
+
 
 T = TypeVar("T")
 
@@ -95,8 +98,9 @@ class Reader:
         self._files = VectorFiles(Layout(path))
         self._segments: dict[int, list[StoredSegment]] = {}
         self._spaces: list[StoredSpace] = []
-        self._dead: Int1D = np.empty(0, dtype=np.int64)
-        self._selections: dict[str, Selection] = {}
+        #: Sequences that only deleted records point to, and domains that only these hold.
+        self._dead: dict[bool, Int1D] = {}
+        self._selections: dict[tuple[str, bool], Selection] = {}
         self._stored_indexes: dict[int, StoredIndex] = {}
         self._rankings: list[StoredRanking] = []
         self._generation = -1
@@ -196,6 +200,8 @@ class Reader:
         Parameters
         ----------
         record_ids : sequence of str
+            In a space of variable domains ``id#2`` is the second domain of a record, and ``id`` one that has
+            no other.
         space : str, optional
             Name of an embedding space; the default space if None.
 
@@ -207,9 +213,67 @@ class Reader:
         Raises
         ------
         RecordNotFound
+        NoVectorError
+            If a record has none in the space: no domain, none of the region, or several domains.
         """
         chosen = self.space(space)
-        return self.sequence_vectors(chosen, [r.sequence_id for r in self._stored(record_ids)])
+        asked = list(record_ids)
+        if not chosen.spec.reads_domains:
+            return self._present_vectors(chosen, asked, [r.sequence_id for r in self._stored(asked)])
+        units = self.units(asked)
+        of_id = {name: [u for u in units if name in (u.record_id, u.unit_id)] for name in set(asked)}
+        for name, found in of_id.items():
+            if len(found) != 1:
+                held = ", ".join(u.unit_id for u in found)
+                reason = f"it holds {len(found)} variable domains: ask for {held}" if found else _NO_DOMAIN
+                raise NoVectorError(name, chosen.spec.name, reason)
+        ids = [d.sequence_id for name in asked if (d := of_id[name][0].domain) is not None]
+        return self._present_vectors(chosen, asked, ids)
+
+    def _present_vectors(self, space: StoredSpace, names: Sequence[str], ids: Sequence[int]) -> Float2D:
+        """Return the vectors of sequences, refusing by name what a region has none of."""
+        places = self.repository.vector_places(space.space_id, set(ids))
+        for name, sequence_id in zip(names, ids, strict=True):
+            if sequence_id not in places and space.spec.reads_domains:
+                raise NoVectorError(name, space.spec.name, f"it has no residue in {space.spec.region}")
+        return self.sequence_vectors(space, ids)
+
+    def units(self, record_ids: Sequence[str]) -> list[StoredRecord]:
+        """Return the variable domains of records, each as its record with `StoredRecord.domain`.
+
+        Parameters
+        ----------
+        record_ids : sequence of str
+            ``id`` stands for all domains of a record, ``id#2`` for its second.
+
+        Returns
+        -------
+        list of StoredRecord
+            In the order asked, and of place; none of a record without a domain.
+
+        Raises
+        ------
+        RecordNotFound
+            If there is no such record or no such domain.
+        """
+        found = self.repository.records_by_id({*record_ids, *(n.rpartition("#")[0] for n in record_ids)})
+        domains = self.repository.domains({r.sequence_id for r in found.values()})
+        units: list[StoredRecord] = []
+        missing: list[str] = []
+        for name in record_ids:
+            base, _, number = name.rpartition("#")
+            if name in found:
+                record = found[name]
+                units += [record._replace(domain=d) for d in domains.get(record.sequence_id, ())]
+                continue
+            held = domains.get(found[base].sequence_id, ()) if base in found else ()
+            asked = [d for d in held if str(d.number) == number]
+            units += [found[base]._replace(domain=d) for d in asked]
+            if not asked:
+                missing.append(name)
+        if missing:
+            raise self._not_found(list(dict.fromkeys(missing)))
+        return units
 
     def sequence_vectors(self, space: StoredSpace, sequence_ids: Sequence[int]) -> Float2D:
         """Return the raw embeddings of sequences that have one, in the order asked.
@@ -256,9 +320,16 @@ class Reader:
             If a space is not complete, or the database is empty.
         """
         wanted = request or SpaceRequest()
-        if name is not None and (space is not None or wanted != SpaceRequest()):
+        if wanted.weights is not None:
+            if name is not None or space is not None:
+                raise ParameterError(
+                    "weights_by_region", wanted.weights, "left out with --ranking or --space"
+                )
+            weights = parse_region_weights(wanted.weights)
+            return region_ranking(self._complete(wanted), self.rankings(), weights)
+        if name is not None and (space is not None or wanted.names_space):
             raise ParameterError("ranking", name, "left out where space, model, layer or pooling are given")
-        if name is None and (space is not None or wanted != SpaceRequest() or not self.rankings()):
+        if name is None and (space is not None or wanted.names_space or not self.rankings()):
             return own_ranking(self.space(space, wanted), self.rankings())
         found = self.rankings()[0]
         if name is not None:
@@ -266,6 +337,11 @@ class Reader:
         for part in found.parts:
             self.space(part.space.spec.name)  # refuses one that is not complete
         return found
+
+    def _complete(self, request: SpaceRequest) -> list[StoredSpace]:
+        """Return the spaces that a request fits, the first of which has to be complete."""
+        first = self.space(request=request)
+        return [first, *(s for s in self._spaces if s.is_complete and s.space_id != first.space_id)]
 
     def index_facts(self, ranking: StoredRanking) -> IndexFacts | None:
         """Return what is known of a ranking's approximate index, if it has one."""
@@ -279,13 +355,15 @@ class Reader:
         kinds = self.repository.metadata_columns()
         return [ColumnFacts(name, kind, name in indexed) for name, kind in kinds.items()]
 
-    def select(self, where: str) -> Selection:
+    def select(self, where: str, *, by_domain: bool = False) -> Selection:
         """Return what a condition selects now.
 
         Parameters
         ----------
         where : str
             Such as ``species = 'human' and n_residues < 130``; see `plmsearch.filters.parse`.
+        by_domain : bool
+            Whether domains are searched.
 
         Raises
         ------
@@ -293,10 +371,11 @@ class Reader:
             If it cannot be read, or does not fit the columns.
         """
         self._refresh()
-        if where not in self._selections:
+        key = (where, by_domain)
+        if key not in self._selections:
             columns = self.repository.metadata_columns()
-            self._selections[where] = select_records(self.repository, where, columns)
-        return self._selections[where]
+            self._selections[key] = select_records(self.repository, where, columns, by_domain=by_domain)
+        return self._selections[key]
 
     def _stored(self, record_ids: Sequence[str]) -> list[StoredRecord]:
         found = self.repository.records_by_id(set(record_ids))
@@ -321,7 +400,7 @@ class Reader:
             self._selections.clear()
             self._rankings = self.repository.rankings()
             self._stored_indexes = {i.ranking_id: i for i in self.repository.indexes()}
-            self._dead = np.array(self.repository.dead_sequences(), dtype=np.int64)
+            self._dead.clear()
             self._generation = generation
 
     def _looking_again(self, look: Callable[[], T]) -> T:
@@ -338,6 +417,14 @@ class Reader:
                 raise
             self._refresh()
             return look()
+
+    def _dead_of(self, ranking: StoredRanking) -> Int1D:
+        """Return what of a ranking's vectors belongs to deleted records alone."""
+        by_domain = ranking.reads_domains
+        if by_domain not in self._dead:
+            dead = self.repository.dead_sequences(by_domain=by_domain)
+            self._dead[by_domain] = np.array(dead, dtype=np.int64)
+        return self._dead[by_domain]
 
     def _segments_of(self, space: StoredSpace) -> list[StoredSegment]:
         if space.space_id not in self._segments:

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from plmsearch.filters.tree import Condition
 from plmsearch.index.approximate import ApproximateIndex
 from plmsearch.index.base import Block, VectorIndex
 from plmsearch.index.exact import ExactIndex
-from plmsearch.ingest.queries import embed_queries, validate_queries
+from plmsearch.ingest.queries import embed_queries, stored_as_queries, validate_queries
 from plmsearch.ingest.report import AddOptions, AddReport, check_choice
 from plmsearch.ingest.scan import Input
 from plmsearch.ingest.spaces import check_long
@@ -68,6 +68,8 @@ class Searcher(Reader):
         self._sizes: dict[tuple[int, tuple[int, ...], str | None], SearchedSize] = {}
         self._judges: dict[tuple[int, str], Judge] = {}
         self._counts: dict[tuple[int, str, str | None], Mapping[str, int]] = {}
+        self._of_locus: dict[tuple[int, str], Int1D] = {}
+        self._most: dict[tuple[int, str], int] = {}
 
     def searched_size(self, ranking: StoredRanking, where: str | None = None) -> SearchedSize:
         """Return how much is searched: what E-values of alignments refer to.
@@ -83,7 +85,8 @@ class Searcher(Reader):
         key = (self._generation, spaces, where)
         if key not in self._sizes:
             condition = None if where is None else self.select(where).condition
-            self._sizes = {key: self.repository.searched_size(spaces, condition)}
+            by_domain = ranking.reads_domains
+            self._sizes = {key: self.repository.searched_size(spaces, condition, by_domain=by_domain)}
         return self._sizes[key]
 
     def judge(self, ranking: StoredRanking) -> Judge:
@@ -112,16 +115,18 @@ class Searcher(Reader):
         self._refresh()
         key = (self._generation, ranking.name, where)
         if key not in self._counts:
-            selection = None if where is None else self.select(where)
+            by_domain = ranking.reads_domains
+            selection = None if where is None else self.select(where, by_domain=by_domain)
             if ranking.needs_locus:
                 condition = None if selection is None else selection.condition
-                counts = self.repository.n_by_locus(_space_ids(ranking), condition)
+                counts = self.repository.n_by_locus(_space_ids(ranking), condition, by_domain=by_domain)
             elif selection is None:
                 counts = {"": sum(b.n_live for b in self._blocks(ranking))}
             else:
                 chosen = selection.sequence_ids
                 counts = {"": sum(int(np.isin(chosen, b.ids).sum()) for b in self._blocks(ranking))}
-            self._counts = {key: counts}
+            self._counts = {k: one for k, one in self._counts.items() if k[0] == self._generation}
+            self._counts[key] = counts
         return self._counts[key]
 
     def search(
@@ -183,7 +188,10 @@ class Searcher(Reader):
             q if isinstance(q, SequenceRecord) else SequenceRecord(f"query_{n}", q)
             for n, q in enumerate(queries, start=1)
         ]
-        return [hits for _, hits in self.search_records(records, chosen, wishes)]
+        found = list(self.search_records(records, chosen, wishes))
+        if not chosen.reads_domains:
+            return [hits for _, hits in found]
+        return list(_one_block_each(records, found, chosen))
 
     def search_records(
         self,
@@ -257,10 +265,12 @@ class Searcher(Reader):
         ------
         RecordNotFound
         """
-        stored = self._stored(record_ids)
-        loci = self.repository.loci({r.sequence_id for r in stored})
-        queries = [Query(r.record_id, r.sequence_hash, r.residues, loci.get(r.sequence_id)) for r in stored]
-        parts = [self.vectors(record_ids, space=part.space.spec.name) for part in ranking.parts]
+        stored = self.units(record_ids) if ranking.reads_domains else self._stored(record_ids)
+        loci = self.repository.loci({r.vector_id for r in stored})
+        queries = stored_as_queries(stored, loci)
+        names = [r.unit_id for r in stored]
+        ids = [r.vector_id for r in stored]
+        parts = [self._present_vectors(part.space, names, ids) for part in ranking.parts]
         vectors = np.concatenate(parts, axis=1)
         return zip(queries, self.search_vectors(queries, vectors, ranking, options), strict=True)
 
@@ -311,24 +321,11 @@ class Searcher(Reader):
         `vectors` are as the ranking compares them; `n_queries` are to come in all: how it is best searched
         depends on it.
         """
-        index, selection, _ = self._plan(ranking, options, n_queries)
         asked = [options.judges(query) for query in queries]
         judge = self.judge(ranking) if any(asked) else None
         if judge is not None:
             judge.refuse_unknown(options)
-        allowed, condition = (
-            (None, None) if selection is None else (selection.sequence_ids, selection.condition)
-        )
-        started = time.perf_counter()
-        found = _neighbours(index, vectors, options, allowed) if len(vectors) else []
-        milliseconds = (time.perf_counter() - started) * 1e3
-        _log.info(
-            "%s: %d queries against %d vectors in %.1f ms",
-            type(index).__name__,
-            len(vectors),
-            len(index),
-            milliseconds,
-        )
+        found, condition = self._found(queries, vectors, ranking, options, n_queries)
         if judge is None or judge.reason:
             return found, condition
         started = time.perf_counter()
@@ -345,6 +342,46 @@ class Searcher(Reader):
             one if is_asked else before for one, before, is_asked in zip(judged, found, asked, strict=True)
         ], condition
 
+    def _found(
+        self,
+        queries: Sequence[Query],
+        vectors: Float2D,
+        ranking: StoredRanking,
+        options: SearchOptions,
+        n_queries: int,
+    ) -> tuple[list[Found], Condition | None]:
+        """Return each query's neighbours, those of its own locus if the ranking compares by locus."""
+        loci = self._loci(queries) if ranking.needs_locus and not options.across_loci else [""] * len(queries)
+        found: list[Found | None] = [None] * len(queries)
+        selection = None
+        for locus in dict.fromkeys(loci) or [""]:
+            rows = [row for row, name in enumerate(loci) if name == locus]
+            index, selection, _ = self._plan(ranking, options, n_queries, locus)
+            allowed = None if selection is None else selection.sequence_ids
+            started = time.perf_counter()
+            most = self._most_domains(ranking)
+            of_locus = _neighbours(index, vectors[rows], options, allowed, most) if rows else []
+            milliseconds = (time.perf_counter() - started) * 1e3
+            _log.info(
+                "%s: %d queries against %d vectors in %.1f ms",
+                type(index).__name__,
+                len(rows),
+                len(index),
+                milliseconds,
+            )
+            for row, one in zip(rows, of_locus, strict=True):
+                found[row] = one
+        return [one for one in found if one is not None], None if selection is None else selection.condition
+
+    def _most_domains(self, ranking: StoredRanking) -> int:
+        """Return how many domains of one locus a record has at most: so many neighbours may be one record."""
+        if not ranking.reads_domains:
+            return 1
+        key = (self._generation, "")
+        if key not in self._most:
+            self._most = {key: self.repository.most_domains()}
+        return self._most[key]
+
     def hits_of(
         self,
         queries: Sequence[Query],
@@ -359,7 +396,9 @@ class Searcher(Reader):
         for part in _parts([len(one.ids) for one in found]):
             near = {i for one in found[part] for i in one.ids.tolist()}
             with _no_collection():
-                records = self.repository.records_of_sequences(near, condition)
+                records = self.repository.records_of_sequences(
+                    near, condition, by_domain=ranking.reads_domains
+                )
                 pairs = zip(queries[part], found[part], strict=True)
                 answers = [make_hits(query, neighbours, records, options) for query, neighbours in pairs]
             if size is None:
@@ -408,12 +447,12 @@ class Searcher(Reader):
         return f"{way}, {measured}"
 
     def _plan(
-        self, ranking: StoredRanking, options: SearchOptions, n_queries: int
+        self, ranking: StoredRanking, options: SearchOptions, n_queries: int, locus: str = ""
     ) -> tuple[VectorIndex, Selection | None, str]:
-        """Choose how to search, and among what."""
+        """Choose how to search, and among what: of one locus, if one is named."""
         check_choice("index", options.index, INDEX_CHOICES)
         self._refresh()
-        selection = None if options.where is None else self.select(options.where)
+        selection = self._selection(ranking, options.where, locus)
         blocks = self._blocks(ranking)
         by_segment = {s.segment_id: b for s, b in zip(self._segments_of(ranking.space), blocks, strict=True)}
         n_allowed = None if selection is None else len(selection.sequence_ids)
@@ -423,11 +462,32 @@ class Searcher(Reader):
         index, reason = self._engines.plan(stored, by_segment, ranking.dim, self._generation, wanted)
         return index, selection, reason
 
+    def _selection(self, ranking: StoredRanking, where: str | None, locus: str) -> Selection | None:
+        """Return what a condition selects, of one locus if there are others; None: everything."""
+        selection = None if where is None else self.select(where, by_domain=ranking.reads_domains)
+        if not locus or self.n_searched(ranking).keys() <= {locus}:
+            return selection
+        key = (self._generation, locus)
+        if key not in self._of_locus:
+            self._of_locus = {k: ids for k, ids in self._of_locus.items() if k[0] == self._generation}
+            self._of_locus[key] = self.repository.sequences_of_locus(locus)
+        ids = self._of_locus[key]
+        if selection is None:
+            return Selection(None, ids, len(ids))
+        return replace(
+            selection, sequence_ids=np.intersect1d(selection.sequence_ids, ids, assume_unique=True)
+        )
+
+    def vector_blocks(self, ranking: StoredRanking) -> list[Block]:
+        """Return the vectors that a ranking compares, of unit length, a block per segment, oldest first."""
+        self._refresh()
+        return self._blocks(ranking)
+
     def _blocks(self, ranking: StoredRanking) -> list[Block]:
         """Return the vectors of a ranking, a block per segment, oldest first."""
         space, catalog = ranking.space, self.repository
         return self._looking_again(
-            lambda: self._files.blocks(catalog, ranking, self._segments_of(space), self._dead)
+            lambda: self._files.blocks(catalog, ranking, self._segments_of(space), self._dead_of(ranking))
         )
 
     def _loci(self, queries: Sequence[Query]) -> list[str]:
@@ -459,15 +519,32 @@ def _named(n: int, loci: Sequence[str] | None, ranking: StoredRanking) -> list[Q
     return [Query(f"query_{i}", locus=locus) for i, locus in enumerate(known, start=1)]
 
 
+def _one_block_each(
+    records: Sequence[SequenceRecord], found: Sequence[tuple[Query, list[Hit]]], ranking: StoredRanking
+) -> Iterator[list[Hit]]:
+    """Yield the hits of each record, which has to be one domain."""
+    blocks = [hits for query, hits in found if query.domain is not None and query.domain.number == 1]
+    several = next((q for q, _ in found if q.domain is not None and q.domain.number > 1), None)
+    if several is not None:
+        expected = "records of one variable domain each; search_records gives the hits of every domain"
+        raise ParameterError("queries", several.record_id, expected)
+    if len(blocks) < len(records):
+        left = [query.record_id for query, _ in found]
+        name = next(r.record_id for n, r in enumerate(records) if n >= len(left) or left[n] != r.record_id)
+        expected = f"with an antibody variable domain, for {ranking.name} compares these"
+        raise ParameterError("queries", name, expected)
+    yield from blocks
+
+
 def _neighbours(
-    index: VectorIndex, vectors: Float2D, options: SearchOptions, allowed: Int1D | None
+    index: VectorIndex, vectors: Float2D, options: SearchOptions, allowed: Int1D | None, most_domains: int
 ) -> list[Found]:
     """Return scores and ids of each query's neighbours."""
     if options.threshold is not None:
         exact = ExactIndex(index.blocks, index.dim)
         return [Found(*one) for one in exact.above(vectors, options.threshold, allowed=allowed)]
     # One more: the query's own record or sequence may have to be left out.
-    n_wanted = options.n_wanted + int(options.exclude_self or options.exclude_identical)
+    n_wanted = (options.n_wanted + int(options.exclude_self or options.exclude_identical)) * most_domains
     found = index.search(vectors, n_wanted, allowed=allowed)
     return list(map(Found, found.scores, found.ids))
 

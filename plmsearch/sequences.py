@@ -29,6 +29,7 @@ __all__ = [
     "STANDARD_RESIDUES",
     "Normalised",
     "SequenceRecord",
+    "Unusable",
     "absent_sequence_hash",
     "is_nucleotide",
     "mask_invalid",
@@ -52,6 +53,24 @@ _MIN_NUCLEOTIDES = 20
 
 
 @dataclass(frozen=True, slots=True)
+class Unusable:
+    """Why a reader could not have the residues of a row.
+
+    Parameters
+    ----------
+    reason : str
+    must_stop : bool
+        Whether that is an error unless such records are to be skipped; else the row is left out.
+    hint : str
+        What to do about it.
+    """
+
+    reason: str
+    must_stop: bool = False
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SequenceRecord:
     """One named entry of an input, as read.
 
@@ -69,6 +88,10 @@ class SequenceRecord:
         Name of the input, for messages.
     row : int or None
         Place in the input, counted from 1.
+    residue_source : str
+        Column the residues were taken or translated from; empty where there was no choice.
+    unusable : Unusable or None
+        Why there are no residues, where the reader knows.
     """
 
     record_id: str
@@ -77,6 +100,8 @@ class SequenceRecord:
     metadata: Mapping[str, object] = field(default_factory=dict)
     source: str = ""
     row: int | None = None
+    residue_source: str = ""
+    unusable: Unusable | None = None
 
 
 @dataclass(frozen=True, slots=True)

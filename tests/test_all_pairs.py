@@ -169,9 +169,9 @@ def test_each_distinct_sequence_is_searched_once_and_no_model_is_loaded(one, mon
     n_searched = []
     real = searcher._neighbours
 
-    def counted(index, vectors, options, allowed):
+    def counted(index, vectors, *wishes):
         n_searched.append(len(vectors))
-        return real(index, vectors, options, allowed)
+        return real(index, vectors, *wishes)
 
     monkeypatch.setattr(searcher, "_neighbours", counted)
     with watched_kmer(monkeypatch) as passes:

@@ -196,7 +196,7 @@ def test_a_query_imports_no_heavy_package(db, tmp_path, how):
 def test_a_stored_vector_of_a_language_model_is_searched_with_without_loading_it(tmp_path):
     path = make_db(tmp_path / "db", [("heavy", VH)], model="antiberty")
     done = process(tmp_path, "query", path, "--id", "heavy")
-    assert done.out.splitlines()[1].split("\t")[:4] == ["heavy", "heavy", "1", "1.000000"]
+    assert done.out.splitlines()[1].split("\t")[:5] == ["heavy", "heavy", "1", "1", "1.000000"]
     assert not done.packages & HEAVY
 
 

@@ -18,7 +18,8 @@ from support import VH, cli
 from plmsearch.formats.airr import REQUIRED_COLUMNS
 from plmsearch.formats.rearrangements import open_rearrangements
 from plmsearch.repertoire.clones import CloneOptions, assign_clones
-from plmsearch.repertoire.clonotype import COLUMNS, read_rearrangements, translate
+from plmsearch.repertoire.clonotype import COLUMNS, read_rearrangements
+from plmsearch.translation import translate
 
 JUNCTION = "TGTGCGAGAGGATATTGTAGTGGTGGTAGCTGCTACGACTACTGG"
 OTHER = "TGTGCGAGACCCGGGAAATTTCATCATGTGTTAGCACGAGACTGG"
@@ -262,7 +263,7 @@ def test_what_cannot_be_grouped_is_refused_before_anything_is_written(tmp_path):
         "no junction": "sequence_id\tv_call\n",
         "commas": "sequence_id,junction\nx,TGT\n",
         "ragged": "sequence_id\tjunction\nx\tTGT\nx\n",
-        "fasta": ">x\nMKT\n",
+        "nucleotides in FASTA": ">x\nGAGGTGCAGCTGGTGGAGTCTGGGGGA\n",
     }
     for text in bad.values():
         (tmp_path / "in.tsv").write_text(text)

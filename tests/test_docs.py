@@ -22,8 +22,8 @@ import pytest
 from conftest import ENVIRONMENT
 
 from plmsearch.embedding.spec import LONG_POLICIES
-from plmsearch.formats.airr import RESIDUE_COLUMNS
 from plmsearch.formats.hits import HIT_FORMATS
+from plmsearch.formats.residues import NUCLEOTIDE_COLUMNS, RESIDUE_COLUMNS, SOURCE_COLUMN, TRANSLATED
 from plmsearch.formats.tables import ID_COLUMNS, SEQUENCE_COLUMNS
 from plmsearch.ingest.report import ON_DUPLICATE, ON_INVALID
 from plmsearch.overview import LEDGER_COLUMNS
@@ -267,8 +267,8 @@ def test_every_table_of_the_catalog_is_described():
 
 @pytest.mark.parametrize(
     "names",
-    [ID_COLUMNS, SEQUENCE_COLUMNS, RESIDUE_COLUMNS, tuple(HIT_COLUMNS), tuple(HIT_FORMATS), ON_INVALID,
-     ON_DUPLICATE, LONG_POLICIES, LEDGER_COLUMNS],
+    [ID_COLUMNS, SEQUENCE_COLUMNS, RESIDUE_COLUMNS, NUCLEOTIDE_COLUMNS, (SOURCE_COLUMN, TRANSLATED),
+     tuple(HIT_COLUMNS), tuple(HIT_FORMATS), ON_INVALID, ON_DUPLICATE, LONG_POLICIES, LEDGER_COLUMNS],
     ids=lambda names: names[0],
 )  # fmt: skip
 def test_every_name_that_the_formats_know_is_described(names):

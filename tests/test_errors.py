@@ -52,6 +52,11 @@ EXAMPLES: dict[str, tuple[tuple[object, ...], dict[str, object], list[str]]] = {
         {"source": "in.fasta", "row": 7},
         ["'P1'", "in.fasta", "record 7", "empty", "--on-invalid"],
     ),
+    "TranslationError": (
+        ("P1", "frame 1 has a stop"),
+        {"source": "in.fasta", "row": 7, "hint": "cut it"},
+        ["'P1'", "in.fasta", "record 7", "frame 1 has a stop", "cut it"],
+    ),
     "SequenceTooLongError": (
         ("P1", 30000, 510),
         {"source": "in.fasta", "row": 7},
@@ -121,6 +126,7 @@ EXAMPLES: dict[str, tuple[tuple[object, ...], dict[str, object], list[str]]] = {
         {},
         ["'db'", "the import", "2,500.0 MB", "1.0 MB are free", "another disk"],
     ),
+    "NoVectorError": (("P1", "esm2/33/whole/mean", "it is absent"), {}, ["'P1'", "esm2/33", "absent"]),
     "RecordNotFound": ((["P1"], {"P1": "P11"}), {}, ["'P1'", "'P11'"]),
 }
 
@@ -170,7 +176,7 @@ def test_every_error_is_caught_by_the_one_base_class():
     ("builtin", "names"),
     [
         (ValueError, {"InputError", "EmbeddingSpecMismatch", "VectorIndexError"}),
-        (LookupError, {"UnknownModelError", "RecordNotFound"}),
+        (LookupError, {"UnknownModelError", "NoVectorError", "RecordNotFound"}),
     ],
 )
 def test_the_builtin_that_a_caller_expects_catches_it_too(builtin, names):

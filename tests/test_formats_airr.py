@@ -1,11 +1,12 @@
-"""AIRR Rearrangement tables: recognised by their header, residues taken as they are."""
+"""AIRR Rearrangement tables: recognised by their header, residues from the first column that has any."""
 
 from __future__ import annotations
 
 import pytest
 
 from plmsearch.errors import TableFormatError
-from plmsearch.formats.airr import REQUIRED_COLUMNS, RESIDUE_COLUMNS, is_airr, read_airr
+from plmsearch.formats.airr import REQUIRED_COLUMNS, is_airr, read_airr
+from plmsearch.formats.residues import RESIDUE_COLUMNS
 
 REAL = [
     "formats/good_rearrangement.tsv",
@@ -64,10 +65,10 @@ def test_real_files_are_recognised_and_agree_with_pandas_cell_by_cell(shared_dat
     assert [r.record_id for r in got] == list(oracle["sequence_id"])
     for record, (_, row) in zip(got, oracle.iterrows(), strict=True):
         chosen = next((c for c in RESIDUE_COLUMNS if row.get(c)), None)
-        assert record.sequence == (row[chosen] if chosen else "")
-        others = [c for c in oracle.columns if c not in ("sequence_id", chosen) and row[c]]
-        assert record.metadata == {c: row[c] for c in others}
-        assert list(record.metadata) == others
+        assert chosen is None or record.sequence == row[chosen]
+        others = {c: row[c] for c in oracle.columns if c not in ("sequence_id", chosen) and row[c]}
+        made = {"residue_source": record.residue_source} if record.sequence else {}
+        assert list(record.metadata.items()) == list((others | made).items())
 
 
 def test_a_valid_file_agrees_with_the_airr_library(shared_data):
@@ -101,20 +102,36 @@ def test_residues_come_row_by_row_from_the_first_column_that_has_any(airr_table)
         "v_call": "IGHV1",
         "sequence_vdj_aa": "VDJ",
         "sequence_alignment_aa": "ALN",
+        "residue_source": "sequence_aa",
     }
+    assert [r.residue_source for r in got] == [
+        "sequence_aa",
+        "sequence_alignment_aa",
+        "sequence_vdj_aa",
+        "",
+    ]
     assert got[3].metadata == {"sequence": "GAG", "v_call": "IGHV1"}
+    assert got[3].unusable is not None
+
+
+def test_a_source_that_the_input_names_is_not_overwritten(airr_table):
+    path = airr_table("sequence_id|sequence_aa|v_call|residue_source", "a|EV|IGHV1|mine", "b|EV|IGHV1|")
+    got = list(read_airr(path, "in.tsv"))
+    assert [r.metadata["residue_source"] for r in got] == ["mine", "sequence_aa"]
+    assert [r.residue_source for r in got] == ["sequence_aa", "sequence_aa"]
 
 
 def test_booleans_and_lists_of_calls_stay_the_text_they_are(airr_table):
     path = airr_table("sequence_id|sequence_aa|v_call|productive", "a|EV|IGHV1-2*01,IGHV1-2*02|T")
     (record,) = read_airr(path, "in.tsv")
-    assert record.metadata == {"v_call": "IGHV1-2*01,IGHV1-2*02", "productive": "T"}
+    assert (record.metadata["v_call"], record.metadata["productive"]) == ("IGHV1-2*01,IGHV1-2*02", "T")
 
 
 def test_another_id_column_can_be_named(airr_table):
     path = airr_table("sequence_id|sequence_aa|v_call|cell_id", "a|EV|IGHV1|cell7")
     (record,) = read_airr(path, "in.tsv", id_col="cell_id")
-    assert (record.record_id, record.metadata) == ("cell7", {"sequence_id": "a", "v_call": "IGHV1"})
+    assert (record.record_id, record.metadata["sequence_id"]) == ("cell7", "a")
+    assert "cell_id" not in record.metadata
     with pytest.raises(TableFormatError, match="no column 'cell'"):
         read_airr(path, "in.tsv", id_col="cell")
 
@@ -131,4 +148,4 @@ def test_the_same_columns_are_read_from_parquet(tmp_path):
     path = tmp_path / "in.parquet"
     pl.DataFrame({"sequence_id": ["a"], "v_call": ["IGHV1"], "sequence_aa": ["EV"]}).write_parquet(path)
     (record,) = read_airr(path, "in.parquet")
-    assert (record.record_id, record.sequence, record.metadata) == ("a", "EV", {"v_call": "IGHV1"})
+    assert (record.record_id, record.sequence, record.metadata["v_call"]) == ("a", "EV", "IGHV1")

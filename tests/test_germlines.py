@@ -401,13 +401,28 @@ def test_a_file_of_germlines_answers_as_the_shipped_set_does(tmp_path):
     assert GermlineSet.load(path, "Human").infer(domain_of(gene("IGHV3-23*01"))).species == "human"
 
 
+@pytest.mark.parametrize(
+    "header", ["{name} Mus musculus", "{name}__mus_musculus", "X|{name}|Mus musculus_C57|F"]
+)
+def test_a_header_that_names_the_species_is_believed(tmp_path, header):
+    path = tmp_path / "mine.fasta"
+    path.write_text(fasta_of(header, lambda one, aa: aa), encoding="utf-8")
+    assert GermlineSet.load(path, None).species == ("mouse",)
+    with pytest.raises(ParameterError, match=r"mine\.fasta: mouse"):
+        GermlineSet.load(path, "human")
+
+
 def test_genes_that_cannot_be_used_are_named_with_the_reason(tmp_path):
     path = tmp_path / "mine.fasta"
-    text = FILES["residues, plain name"] + ">IGHV9-9*01\nACDEFGH\n>IGHJ9*01\nAAAA\n>IGHD1-1*01\nGTTGT\n"
+    text = (
+        FILES["residues, plain name"]
+        + ">IGHV9-9*01\nACDEFGH\n>IGHJ9*01\nAAAA\n>IGHD1-1*01\nGTTGT\n>IGHV8-8*01\n\n"
+    )
     path.write_text(text, encoding="utf-8")
     assert GermlineSet.load(path, None).left_out == (
         ("IGHV9-9*01", "no variable domain up to a stop codon"),
         ("IGHJ9*01", "no J-motif without a stop codon"),
+        ("IGHV8-8*01", "no sequence"),
     )
 
 

@@ -56,8 +56,8 @@ def assert_well_formed(residues, domains):
         assert tuple(domain.regions) == REGIONS
         assert "".join(domain.regions.values()) == residues[domain.start : domain.end]
         assert domain.regions["cdr3"]
-        assert domain.regions["fwr3"][-1].upper() == "C"
-        assert domain.regions["fwr4"][0].upper() in "WF"
+        anchors = domain.regions["fwr3"][-1].upper(), domain.regions["fwr4"][0].upper()
+        assert anchors[0] == "C" or anchors[1] in "WF"
         assert 0 <= domain.confidence <= 1
         at = domain.end
 
@@ -117,14 +117,47 @@ def test_a_domain_is_found_once_wherever_it_is_in_a_very_long_chain(n):
 @pytest.mark.parametrize(
     ("name", "residues"),
     [
-        ("C104", HEAVY.replace("YYCSR", "YYYSR")),
-        ("W118", HEAVY.replace("DYWGQG", "DYGGQG")),
+        ("C104 and C23", HEAVY.replace("YYCSR", "YYYSR").replace("RLSCAAS", "RLSYAAS")),
+        ("C104 and W118", HEAVY.replace("YYCSR", "YYYSR").replace("DYWGQG", "DYGGQG")),
+        ("W118 and T122", HEAVY.replace("DYWGQGT", "DYGGQGA")),
         ("the J gene", HEAVY[: HEAVY.index("WGQG")]),
         ("the CDR3 and what follows", HEAVY[: HEAVY.index("SRWGG")]),
     ],
 )
 def test_a_domain_without_an_anchor_of_the_cdr3_does_not_count(name, residues):
     assert NUMBERER.domains(residues) == ()
+
+
+@pytest.mark.parametrize(
+    "residues",
+    [HEAVY.replace("YYCSR", "YYFSR"), HEAVY.replace("DYWGQG", "DYRGQG")],
+    ids=["C104", "W118"],
+)
+def test_one_anchor_may_be_another_residue_if_all_the_others_are_in_place(residues):
+    (domain,) = NUMBERER.domains(residues)
+    assert (domain.locus, domain.regions["cdr3"]) == ("IGH", HEAVY_REGIONS[5])
+
+
+LEADER = "MEFGLSWLFLVAILKGVQC"
+CH1 = "ASTKGPSVFPLAPSSKSTSGGTAALGCLVKDYFPEPVTVSWNSGALTSGVHTFPAVLQSSGLYSLSSVVTVPSSSLGTQTYICNVNHKPSNTKVDKKV"
+
+
+@pytest.mark.parametrize("residues", [HEAVY, HEAVY[1:], HEAVY[:-1], HEAVY[1:-2]])
+@pytest.mark.parametrize("before", ["", LEADER])
+@pytest.mark.parametrize("after", ["", CH1])
+def test_a_domain_is_the_same_alone_and_between_leader_and_constant_domain(residues, before, after):
+    chain = before + residues + after
+    (domain,) = NUMBERER.domains(chain)
+    assert chain[domain.start : domain.end] == residues
+    assert domain.is_complete == (residues == HEAVY)
+
+
+def test_a_domain_without_its_end_is_found_in_front_of_a_linker():
+    chain = KAPPA[: KAPPA.index("FGQG") + 4] + LINKER + HEAVY
+    light, heavy = NUMBERER.domains(chain)
+    assert (light.locus, heavy.locus) == ("IGK", "IGH")
+    assert not light.is_complete
+    assert heavy.is_complete
 
 
 def test_a_chain_without_its_first_residues_still_counts():

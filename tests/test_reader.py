@@ -338,7 +338,7 @@ def test_a_failure_leaves_no_half_file_and_an_older_one_as_it_was(path, tmp_path
 def test_a_failure_in_the_middle_of_the_output_leaves_no_half_file(path, tmp_path, monkeypatch):
     source = write_fasta(tmp_path / "q.fasta", [(f"q{i}", s) for i, s in enumerate(peptides(1030))])
     with watched_kmer(monkeypatch) as passes:
-        embed, calls = queries.embed_sequences, []
+        embed, calls = queries.embed_units, []
 
         def failing(*arguments, **named):
             calls.append(1)
@@ -346,7 +346,7 @@ def test_a_failure_in_the_middle_of_the_output_leaves_no_half_file(path, tmp_pat
                 raise ParameterError("device", "cuda:0", "one that does not vanish")
             return embed(*arguments, **named)
 
-        monkeypatch.setattr(queries, "embed_sequences", failing)
+        monkeypatch.setattr(queries, "embed_units", failing)
         ended = cli("query", path, source, "-o", tmp_path / "hits.tsv")
     assert ended.code == 1
     assert passes

@@ -103,7 +103,7 @@ def test_antibodies_without_a_model_get_antiberty_and_the_user_is_told_why(tmp_p
     ended = cli("index", tmp_path / "db", write_fasta(tmp_path / "in.fasta", [("heavy", VH)]))
     assert ended.code == 0
     assert "model antiberty: 1 of 1 sampled sequences hold an antibody variable domain" in ended.err
-    assert spaces(tmp_path / "db").keys() == {"antiberty/6/whole/mean"}
+    assert spaces(tmp_path / "db").keys() == {"antiberty/6/whole/mean/domain", "antiberty/6/cdr3/mean"}
 
 
 # --- Adding one ----------------------------------------------------------------------------------

@@ -19,7 +19,10 @@ __all__ = ["clones"]
 @handles_errors
 def clones(
     source: Annotated[
-        str, typer.Argument(metavar="INPUT", help="AIRR Rearrangement TSV (.gz, .zst), or - for stdin.")
+        str,
+        typer.Argument(
+            metavar="INPUT", help="AIRR Rearrangement TSV, FASTA, 10x or OAS (.gz, .zst), or - for stdin."
+        ),
     ],
     output: Annotated[
         str, typer.Option("-o", "--output", help="TSV to write, or - for stdout.", metavar="OUT")
@@ -89,6 +92,8 @@ def clones(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the ids of an input that has some.")
     ] = False,
+    translate: o.Translate = False,
+    contigs: o.Contigs = None,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
@@ -111,7 +116,7 @@ def clones(
         raise ParameterError("vectors", str(vectors), "left out but with --method embedding")
     running = ModelOptions(weights, device, threads=threads)
     genes = Germlines(germlines, species)
-    table_options = TableOptions(by, clone_col, overwrite, vectors, running, genes)
+    table_options = TableOptions(by, clone_col, overwrite, translate, contigs, vectors, running, genes)
     try:
         with shown(quiet=quiet) as progress:
             report: CloneReport = clone_table(source, output, options, table_options, progress)

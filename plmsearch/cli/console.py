@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, ParamSpec
 
 import typer
@@ -56,6 +57,10 @@ def print_left_out(rows: Sequence[SkippedRow]) -> None:
         note(f"left out: record {row.record_id!r} ({place}): {row.reason}")
 
 
+#: Records that a remark names.
+_NAMED = 5
+
+
 def remarks(report: AddReport) -> list[str]:
     """What happened to sequences and columns on the way, in words."""
     texts = {
@@ -65,7 +70,8 @@ def remarks(report: AddReport) -> list[str]:
         "whitespace": "white space removed",
         "masked": "invalid letters read as X",
     }
-    remarks = [f"{n} rows: {texts[kind]}" for kind, n in sorted(report.changes.items())]
+    remarks = [f"{n} rows: {_source(name)}" for name, n in report.sources.items()]
+    remarks += [f"{n} rows: {texts[kind]}" for kind, n in sorted(report.changes.items())]
     if report.n_windowed:
         remarks.append(f"{report.n_windowed} sequences longer than the model reads: overlapping windows")
     if report.n_truncated:
@@ -74,11 +80,34 @@ def remarks(report: AddReport) -> list[str]:
         remarks.append(
             f"{report.n_unknown_residues} residues unknown to the model in {report.n_with_unknown} sequences"
         )
+    if report.n_incomplete:
+        remarks.append(f"{report.n_incomplete} variable domains are not complete from FWR1 to FWR4")
+    if report.without_domain:
+        named = "; ".join(f"{name}: {why}" for name, why in islice(report.without_domain.items(), _NAMED))
+        more = len(report.without_domain) - _NAMED
+        n_more = f"; and {more} more (plmsearch info DB --ledger RUN names all)" if more > 0 else ""
+        what = "records are stored but cannot be found among variable domains"
+        remarks.append(f"{len(report.without_domain)} {what}: {named}{n_more}")
+    for space, names in report.without_region.items():
+        listed = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+        remarks.append(f"{len(names)} variable domains have no residue in the region of {space}: {listed}")
+    remarks.extend(
+        f"{n} rows: {column} is not what numbering gives; the input's value is kept"
+        for column, n in sorted(report.disagreements.items())
+    )
     remarks.extend(
         f"column {name!r} widened from {before} to {after}"
         for name, (before, after) in report.widened.items()
     )
     return remarks
+
+
+def _source(name: str) -> str:
+    from plmsearch.formats.residues import NUCLEOTIDE_COLUMNS, TRANSLATED
+
+    if name == TRANSLATED:
+        return "residues by translation"
+    return f"residues {'by translation of' if name in NUCLEOTIDE_COLUMNS else 'from'} {name}"
 
 
 def be_verbose(wanted: bool) -> None:
@@ -145,16 +174,18 @@ class Shown(Progress):
         None: no bar.
     quiet : bool
         Print nothing but errors.
+    doing : str
+        What the bar shows.
     """
 
-    def __init__(self, bar: Bar | None, *, quiet: bool) -> None:
-        self._bar, self._quiet = bar, quiet
+    def __init__(self, bar: Bar | None, *, quiet: bool, doing: str = "embedding") -> None:
+        self._bar, self._quiet, self._doing = bar, quiet, doing
         self._task: TaskID | None = None
 
     def start(self, n_rows: int | None) -> None:
         """Show a bar that ends at `n_rows`."""
         if self._bar is not None:
-            self._task = self._bar.add_task("embedding", total=n_rows)
+            self._task = self._bar.add_task(self._doing, total=n_rows)
 
     def advance(self, n_rows: int) -> None:
         """Move the bar."""
@@ -172,7 +203,7 @@ class Shown(Progress):
 
 
 @contextmanager
-def shown(*, quiet: bool) -> Iterator[Shown]:
+def shown(*, quiet: bool, doing: str = "embedding") -> Iterator[Shown]:
     """Show progress while the block runs."""
     if quiet or not sys.stderr.isatty():
         yield Shown(None, quiet=quiet)
@@ -200,7 +231,7 @@ def shown(*, quiet: bool) -> Iterator[Shown]:
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn()
     )  # fmt: skip
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        yield Shown(bar, quiet=quiet)
+        yield Shown(bar, quiet=quiet, doing=doing)
 
 
 @contextmanager

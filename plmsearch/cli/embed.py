@@ -25,8 +25,13 @@ def embed(
     model: o.Model = None,
     layers: o.Layers = None,
     pool: o.Pool = None,
+    preset: o.Preset = None,
+    regions: o.Regions = None,
+    weights_by_region: o.WeightsByRegion = None,
     id_col: o.IdCol = None,
     seq_col: o.SeqCol = None,
+    translate: o.Translate = False,
+    contigs: o.Contigs = None,
     on_invalid: o.OnInvalid = "error",
     long: o.Long = None,
     weights: o.Weights = None,
@@ -45,12 +50,12 @@ def embed(
     and one array per layer are written to --output.
     """
     from plmsearch.database import open_database
-    from plmsearch.formats.read import STDIN, open_input
+    from plmsearch.formats.read import STDIN
     from plmsearch.ingest.embed_file import embed_inputs, write_npz
     from plmsearch.ingest.report import AddOptions
     from plmsearch.store.directory import is_database, storage_errors
 
-    request = o.space_request(model, layers, pool)
+    request = o.space_request(model, layers, pool, preset, regions, weights_by_region)
     running = o.model_options(weights, device, precision, threads, batch_tokens)
     policy = AddOptions(on_invalid, long=long)  # type: ignore[arg-type]
     with ExitStack() as stack:
@@ -59,6 +64,8 @@ def embed(
             is_input = target == STDIN or Path(target).is_file()
         if not is_input and output is not None and is_database(Path(target)):
             raise typer.BadParameter("--output is for an INPUT; a database keeps its own vectors")
+        if not is_input and (translate or contigs):
+            raise typer.BadParameter("--translate and --contigs are for an INPUT")
         if not is_input and output is None:
             db = stack.enter_context(
                 open_database(target, model_options=running, lock_timeout_s=lock_timeout)
@@ -68,8 +75,10 @@ def embed(
             return
         if output is None:
             raise typer.BadParameter("give --output for an INPUT")
-        source = stack.enter_context(open_input(target, id_col=id_col, seq_col=seq_col))
-        embedded = embed_inputs([source], request, policy, running, progress)
+        files = o.opened(
+            [target], stack, id_col=id_col, seq_col=seq_col, translate=translate, contigs=contigs
+        )
+        embedded = embed_inputs(files, request, policy, running, progress)
         write_npz(embedded, output)
         for text in remarks(embedded.report):
             progress.say(text)

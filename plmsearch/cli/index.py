@@ -21,13 +21,19 @@ __all__ = ["index"]
 def index(
     database: Annotated[Path, typer.Argument(metavar="DB", help="Database directory; created if absent.")],
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="FASTA, CSV, TSV, Parquet or AIRR; - is stdin.")
+        list[str],
+        typer.Argument(metavar="INPUT...", help="FASTA, CSV, TSV, Parquet, AIRR, 10x or OAS; - is stdin."),
     ],
     model: o.Model = None,
     layers: o.Layers = None,
     pool: o.Pool = None,
+    preset: o.Preset = None,
+    regions: o.Regions = None,
+    weights_by_region: o.WeightsByRegion = None,
     id_col: o.IdCol = None,
     seq_col: o.SeqCol = None,
+    translate: o.Translate = False,
+    contigs: o.Contigs = None,
     on_invalid: o.OnInvalid = "error",
     on_duplicate: Annotated[
         str,
@@ -52,9 +58,11 @@ def index(
     Without --model a new database looks at a sample of the input: antibodies get antiberty, other
     proteins the largest ESM-2 whose weights are on this machine. All other columns of a table become
     metadata. Exit code 3: some rows were left out, each named with its reason.
+
+    Rows of AIRR, 10x and OAS tables are translated where they hold nucleotides only; residue_source says
+    from which column. FASTA and plain tables of nucleotides need --translate.
     """
     from plmsearch.database import open_database
-    from plmsearch.formats.read import open_input
     from plmsearch.indexing import index_is_due
     from plmsearch.ingest.report import AddOptions
 
@@ -64,9 +72,9 @@ def index(
         db = stack.enter_context(
             open_database(database, create=True, model_options=running, lock_timeout_s=lock_timeout)
         )
-        files = [stack.enter_context(open_input(i, id_col=id_col, seq_col=seq_col)) for i in inputs]
+        files = o.opened(inputs, stack, id_col=id_col, seq_col=seq_col, translate=translate, contigs=contigs)
         progress = stack.enter_context(shown(quiet=quiet))
-        request = o.space_request(model, layers, pool)
+        request = o.space_request(model, layers, pool, preset, regions, weights_by_region)
         report = db.add_inputs(files, request=request, options=policy, progress=progress)
         n_records = len(db)
         is_due = any(index_is_due(r.n_vectors, db.index_facts(r)) for r in db.rankings())

@@ -10,11 +10,16 @@ import typer
 from plmsearch.cli.console import be_verbose
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from contextlib import ExitStack
+
     from plmsearch.embedding.options import ModelOptions
     from plmsearch.embedding.spec import SpaceRequest
+    from plmsearch.formats.read import InputFile
 
 __all__ = [
     "BatchTokens",
+    "Contigs",
     "Debug",
     "Device",
     "IdCol",
@@ -25,13 +30,18 @@ __all__ = [
     "OnInvalid",
     "Pool",
     "Precision",
+    "Preset",
     "Quiet",
+    "Regions",
     "SeqCol",
     "Threads",
+    "Translate",
     "Verbose",
     "Weights",
+    "WeightsByRegion",
     "Where",
     "model_options",
+    "opened",
     "space_request",
 ]
 
@@ -45,6 +55,26 @@ Layers = Annotated[
 ]
 Pool = Annotated[
     str | None, typer.Option(help="Pooling over residues: mean (default), max or cls.", metavar="POOLING")
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        help="antibody (variable domains and their CDR3) or whole (chains as they are). Left out: antibody "
+        "for antibodies with the model antiberty, else whole.",
+        metavar="PRESET",
+    ),
+]
+Regions = Annotated[
+    str | None,
+    typer.Option(
+        help="Regions of the variable domain, each a space: whole,cdr3 (the preset antibody), cdrs, fwr, "
+        "cdr1, cdr2, fwr1 to fwr4.",
+        metavar="LIST",
+    ),
+]
+WeightsByRegion = Annotated[
+    str | None,
+    typer.Option(help="Ranking of regions, such as whole=0.4,cdr3=0.6.", metavar="REGION=WEIGHT,..."),
 ]
 Weights = Annotated[
     Path | None,
@@ -75,6 +105,21 @@ OnInvalid = Annotated[
 ]
 IdCol = Annotated[str | None, typer.Option(help="Column with the record ids of a table.", metavar="NAME")]
 SeqCol = Annotated[str | None, typer.Option(help="Column with the residues of a table.", metavar="NAME")]
+Translate = Annotated[
+    bool,
+    typer.Option(
+        "--translate",
+        help="The input is nucleotides: take the open reading that holds a variable domain, of six frames, "
+        "else frame 1 if it is whole codons without a stop.",
+    ),
+]
+Contigs = Annotated[
+    Path | None,
+    typer.Option(
+        help="FASTA with the contigs of a 10x table; default: the file beside it, by Cell Ranger's name.",
+        metavar="FASTA",
+    ),
+]
 Where = Annotated[
     str | None,
     typer.Option(
@@ -90,6 +135,26 @@ Verbose = Annotated[
 Debug = Annotated[bool, typer.Option("--debug", help="Print a traceback with an error.")]
 
 
+def opened(
+    inputs: Iterable[str],
+    stack: ExitStack,
+    *,
+    id_col: str | None,
+    seq_col: str | None,
+    translate: bool,
+    contigs: Path | None,
+) -> list[InputFile]:
+    """Open inputs; `stack` closes them."""
+    from plmsearch.formats.read import open_input
+
+    return [
+        stack.enter_context(
+            open_input(one, id_col=id_col, seq_col=seq_col, translate=translate, contigs=contigs)
+        )
+        for one in inputs
+    ]
+
+
 def model_options(
     weights: Path | None, device: str, precision: str, threads: int | None, batch_tokens: int
 ) -> ModelOptions:
@@ -99,11 +164,30 @@ def model_options(
     return ModelOptions(weights, device, precision, threads, batch_tokens)
 
 
-def space_request(model: str | None, layers: str | None, pool: str | None) -> SpaceRequest:
-    """Gather which space is asked for, refusing a pooling that does not exist."""
-    from plmsearch.embedding.spec import POOLINGS, SpaceRequest
+def space_request(
+    model: str | None,
+    layers: str | None,
+    pool: str | None,
+    preset: str | None = None,
+    regions: str | None = None,
+    weights_by_region: str | None = None,
+) -> SpaceRequest:
+    """Gather which space is asked for, refusing a pooling, preset or region that does not exist."""
+    from plmsearch.embedding.spec import (
+        POOLINGS,
+        PRESETS,
+        SpaceRequest,
+        parse_region_weights,
+        parse_regions,
+    )
     from plmsearch.ingest.report import check_choice
 
     if pool is not None:
         check_choice("pool", pool, POOLINGS)
-    return SpaceRequest(model, layers, pool)  # type: ignore[arg-type]
+    if preset is not None:
+        check_choice("preset", preset, PRESETS)
+    if regions is not None:
+        parse_regions(regions)
+    if weights_by_region is not None:
+        parse_region_weights(weights_by_region)
+    return SpaceRequest(model, layers, pool, preset, regions, weights_by_region)  # type: ignore[arg-type]

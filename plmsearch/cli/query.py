@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from plmsearch.database import Database
     from plmsearch.formats.hits import HitFormat
     from plmsearch.ingest.report import AddReport
-    from plmsearch.ingest.scan import Input
+    from plmsearch.ingest.scan import Input, RecordList
     from plmsearch.search.hits import Hit, Query, SearchOptions
     from plmsearch.search.judge import Judge
     from plmsearch.store.rankings import StoredRanking
@@ -32,7 +32,8 @@ def query(
         list[str] | None,
         typer.Argument(
             metavar="[INPUT...]",
-            help="FASTA, CSV, TSV, Parquet or AIRR; - is stdin. Or a database: search with all its records.",
+            help="FASTA, CSV, TSV, Parquet, AIRR, 10x or OAS; - is stdin. Or a database: search with all its "
+            "records.",
         ),
     ] = None,
     seq: Annotated[list[str] | None, typer.Option(help="Residues to search with.", metavar="STRING")] = None,
@@ -119,8 +120,16 @@ def query(
     model: o.Model = None,
     layers: o.Layers = None,
     pool: o.Pool = None,
+    preset: o.Preset = None,
+    weights_by_region: o.WeightsByRegion = None,
+    across_loci: Annotated[
+        bool,
+        typer.Option("--across-loci", help="Find targets of other loci too; such scores mean little."),
+    ] = False,
     id_col: o.IdCol = None,
     seq_col: o.SeqCol = None,
+    translate: o.Translate = False,
+    contigs: o.Contigs = None,
     on_invalid: o.OnInvalid = "error",
     long: o.Long = None,
     weights: o.Weights = None,
@@ -150,19 +159,18 @@ def query(
     """
     from plmsearch.database import open_database
     from plmsearch.formats.hits import hit_format, write_hits
-    from plmsearch.formats.read import open_input
     from plmsearch.ingest.queries import QUERIES_AT_ONCE
     from plmsearch.ingest.report import AddOptions, AddReport
-    from plmsearch.ingest.scan import RecordList
     from plmsearch.search.columns import column_types, header, hit_rows
     from plmsearch.search.hits import SearchOptions
-    from plmsearch.sequences import SequenceRecord
 
     kind = hit_format(format or ("table" if output == "-" and sys.stdout.isatty() else "tsv"))
     if sum(map(bool, (inputs, seq, record))) != 1:
         raise typer.BadParameter("give exactly one of INPUT, --seq and --id")
     _check_usage(kind, format_output, rerank, candidates, max_evalue, sort)
     queried = _queried_database(inputs or ())
+    if (translate or contigs) and (record or queried is not None):
+        raise typer.BadParameter("stored records are residues: leave out --translate and --contigs")
     policy = AddOptions(on_invalid, long=long)  # type: ignore[arg-type]
     wishes = SearchOptions(
         k=k,
@@ -179,17 +187,19 @@ def query(
         sort=sort,
         max_emb_evalue=max_emb_evalue,
         significance=not no_significance,
+        across_loci=across_loci,
     )
     running = o.model_options(weights, device, precision, threads, batch_tokens)
     report = AddReport()
     tally = _Tally(report, aligned_only=bool(kind.columns))
     with ExitStack() as stack:
         db = stack.enter_context(open_database(database, model_options=running))
-        searched = db.ranking(ranking, space=space, request=o.space_request(model, layers, pool))
+        request = o.space_request(model, layers, pool, preset, None, weights_by_region)
+        searched = db.ranking(ranking, space=space, request=request)
         if where is not None:
-            db.select(where)
+            db.select(where, by_domain=searched.reads_domains)
         metadata = db.repository.metadata_columns()
-        columns = _columns(kind, format_output, metadata, wishes)
+        columns = _columns(kind, format_output, metadata, wishes, searched)
         n_queries = len(seq or record or ()) or QUERIES_AT_ONCE
         if record:
             results = db.search_stored(record, searched, wishes)
@@ -198,9 +208,10 @@ def query(
             n_queries = max(len(other), 1)
             results = db.search_all(other, k, ranking=searched.name, options=wishes, report=report)
         else:
-            given = [SequenceRecord(f"query_{n}", s) for n, s in enumerate(seq or (), start=1)]
-            files = [stack.enter_context(open_input(i, id_col=id_col, seq_col=seq_col)) for i in inputs or ()]
-            sources: Sequence[Input] = files or [RecordList(given, "--seq")]
+            files = o.opened(
+                inputs or (), stack, id_col=id_col, seq_col=seq_col, translate=translate, contigs=contigs
+            )
+            sources: Sequence[Input] = files or [_given(seq or (), translate=translate)]
             results = db.search_inputs(sources, searched, wishes, policy=policy, report=report)
         if explain:
             for line in db.explain(searched, wishes, n_queries):
@@ -230,6 +241,18 @@ def _queried_database(inputs: Sequence[str]) -> Path | None:
     return Path(databases[0]) if databases else None
 
 
+def _given(seq: Sequence[str], *, translate: bool) -> RecordList:
+    """Return what --seq gives as an input."""
+    from plmsearch.formats.residues import translated_record
+    from plmsearch.ingest.scan import RecordList
+    from plmsearch.numbering import ImmunumNumberer
+    from plmsearch.sequences import SequenceRecord
+
+    numberer = ImmunumNumberer()
+    given = [SequenceRecord(f"query_{n}", s) for n, s in enumerate(seq, start=1)]
+    return RecordList([translated_record(r, numberer) for r in given] if translate else given, "--seq")
+
+
 def _check_usage(
     kind: HitFormat,
     format_output: str | None,
@@ -253,14 +276,20 @@ def _check_usage(
 
 
 def _columns(
-    kind: HitFormat, format_output: str | None, metadata: Mapping[str, str], wishes: SearchOptions
+    kind: HitFormat,
+    format_output: str | None,
+    metadata: Mapping[str, str],
+    wishes: SearchOptions,
+    ranking: StoredRanking,
 ) -> list[str]:
-    from plmsearch.formats.hits import ALIGNED_HIT_COLUMNS, DEFAULT_HIT_COLUMNS
+    from plmsearch.formats.hits import ALIGNED_HIT_COLUMNS, DEFAULT_HIT_COLUMNS, with_domain
     from plmsearch.search.columns import choose_columns
 
     if kind.columns:
         return list(kind.columns)
-    default = DEFAULT_HIT_COLUMNS if wishes.rerank is None else ALIGNED_HIT_COLUMNS
+    default: Sequence[str] = DEFAULT_HIT_COLUMNS if wishes.rerank is None else ALIGNED_HIT_COLUMNS
+    if ranking.reads_domains:
+        default = with_domain(default)
     return choose_columns(format_output or ",".join(default), metadata)
 
 

@@ -27,7 +27,15 @@ from plmsearch.errors import MixedInputError, ModelUnavailableError, ParameterEr
 from plmsearch.numbering import is_antibody as holds_antibody
 from plmsearch.numbering import is_t_cell_receptor
 
-__all__ = ["SAMPLE_SIZE", "ModelChoice", "Reservoir", "choose_model", "places_searched", "sample_sequences"]
+__all__ = [
+    "SAMPLE_SIZE",
+    "ModelChoice",
+    "Reservoir",
+    "choose_model",
+    "is_antibody_sample",
+    "places_searched",
+    "sample_sequences",
+]
 
 #: Sequences to sample. With 2.4% of truncated chains, 200 would call one antibody set in a hundred
 #: a mixture (hypergeometric tail, 0.9%), 500 one in 7,000; numbering 500 takes under a second.
@@ -200,6 +208,12 @@ def choose_model(
         raise _no_protein_model(counted, (searched or places_searched)(_SUGGESTED_ESM2))
     reason = f"{model.model_id}: {counted}; it is the largest ESM-2 whose weights are on this machine"
     return ModelChoice(model.model_id, reason, len(sample), n_antibody)
+
+
+def is_antibody_sample(sample: Sequence[str]) -> bool:
+    """Tell whether at least 95% of a sample hold an immunoglobulin variable domain."""
+    n_antibody = sum(map(holds_antibody, sample))
+    return bool(sample) and n_antibody * 100 >= len(sample) * _ANTIBODY_PERCENT
 
 
 def _largest_at_hand(weights_at_hand: Callable[[str], bool]) -> ModelCard | None:

@@ -95,17 +95,23 @@ def make_specs(
     *,
     pooling: Pooling = "mean",
     long: Literal["window", "truncate"] = "window",
+    regions: Sequence[str] = ("whole",),
+    numbering: str = "",
 ) -> tuple[EmbeddingSpec, ...]:
-    """Name the spaces that an embedder's layers make.
+    """Name the spaces that an embedder's layers make, layer by layer.
+
+    `regions` are those of a variable domain if `numbering` says how it is cut out.
 
     Raises
     ------
     ParameterError
-        If `pooling` is ``cls`` and the model has no begin-of-sequence token.
+        If `pooling` is ``cls`` and the model has no begin-of-sequence token, or domains are read.
     """
     card = embedder.card
     if pooling == "cls" and not card.has_cls:
         raise ParameterError("pool", "cls", f"mean or max: {card.model_id} has no begin-of-sequence token")
+    if pooling == "cls" and numbering:
+        raise ParameterError("pool", "cls", "mean or max: the first token stands for no region of a domain")
     return tuple(
         EmbeddingSpec(
             model_id=card.model_id,
@@ -116,8 +122,11 @@ def make_specs(
             overlap=default_overlap(card.max_residues) if long == "window" else 0,
             long=long,
             pooling=pooling,
+            region=region,
+            numbering=numbering,
         )
         for layer in layers
+        for region in regions
     )
 
 

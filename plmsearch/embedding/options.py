@@ -11,6 +11,7 @@ from plmsearch.embedding.embed import make_specs
 from plmsearch.embedding.registry import load_embedder
 from plmsearch.embedding.spec import EmbeddingSpec
 from plmsearch.errors import EmbeddingSpecMismatch, ExternalSpaceError
+from plmsearch.numbering import ImmunumNumberer
 
 __all__ = ["ModelOptions", "load_for_space"]
 
@@ -66,6 +67,13 @@ def load_for_space(spec: EmbeddingSpec, options: ModelOptions) -> Embedder:
     """
     if spec.is_external:
         raise ExternalSpaceError(spec.name)
+    installed = ImmunumNumberer().describe()
+    if spec.reads_domains and spec.numbering != installed:
+        raise EmbeddingSpecMismatch(
+            f"variable domains cut by {installed}",
+            spec.describe(),
+            hint="install the version the database was made with, or index into a new database",
+        )
     embedder = options.load(spec.model_id)
     if embedder.weights_digest != spec.weights_digest:
         asked = make_specs(embedder, [spec.layer], pooling=spec.pooling, long=spec.long)[0]

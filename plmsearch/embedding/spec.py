@@ -18,17 +18,23 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, TypeAlias, get_args
 
+from plmsearch.domains import REGION_SETS
 from plmsearch.errors import ParameterError
 
 __all__ = [
+    "ANTIBODY_REGIONS",
     "LONG_POLICIES",
     "POOLINGS",
+    "PRESETS",
     "EmbeddingSpec",
     "LongPolicy",
     "Pooling",
+    "Preset",
     "SpaceRequest",
     "external_spec",
     "parse_layers",
+    "parse_region_weights",
+    "parse_regions",
 ]
 
 Pooling: TypeAlias = Literal["mean", "max", "cls"]
@@ -36,6 +42,12 @@ POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 
 LongPolicy: TypeAlias = Literal["window", "truncate", "skip", "error"]
 LONG_POLICIES: tuple[LongPolicy, ...] = get_args(LongPolicy)
+
+Preset: TypeAlias = Literal["antibody", "whole"]
+PRESETS: tuple[Preset, ...] = get_args(Preset)
+
+#: What the preset ``antibody`` makes of a variable domain (`docs/decisions/0020-antibody-preset.md`).
+ANTIBODY_REGIONS = "whole,cdr3"
 
 #: Begins the model id of a space whose vectors were imported without saying which model made them.
 _EXTERNAL = "external:"
@@ -63,9 +75,10 @@ class EmbeddingSpec:
         How sequences above `max_residues` become one vector.
     pooling : {"mean", "max", "cls"}
     region : str
-        ``whole``, or an IMGT region.
+        ``whole``, or a region of a variable domain (`plmsearch.domains.REGION_SETS`).
     numbering : str
-        Scheme, tool and version behind a region; empty for ``whole``.
+        Scheme, tool and version by which variable domains are cut out of chains, of which ``whole`` is the
+        domain then; empty: the model reads chains as they are.
     """
 
     model_id: str
@@ -82,8 +95,14 @@ class EmbeddingSpec:
     @property
     def name(self) -> str:
         """Short name for flags and tables, such as ``antiberty/6/whole/mean``."""
-        suffix = "/truncate" if self.long == "truncate" else ""
+        suffix = "/domain" if self.reads_domains and self.region == "whole" else ""
+        suffix += "/truncate" if self.long == "truncate" else ""
         return f"{self.model_id}/{self.layer}/{self.region}/{self.pooling}{suffix}"
+
+    @property
+    def reads_domains(self) -> bool:
+        """Whether the model reads variable domains cut out of chains, and not whole chains."""
+        return bool(self.numbering)
 
     @property
     def is_external(self) -> bool:
@@ -129,11 +148,26 @@ class SpaceRequest:
     layers : str or None
         As `parse_layers` takes it.
     pooling : {"mean", "max", "cls"} or None
+    preset : {"antibody", "whole"} or None
+        Read variable domains, or chains as they are. None, for a new database: as its input and its model
+        suggest.
+    regions : str or None
+        As `parse_regions` takes it; asks for the preset ``antibody``.
+    weights : str or None
+        Of regions in the ranking that is searched by default: ``whole=0.4,cdr3=0.6``.
     """
 
     model: str | None = None
     layers: str | None = None
     pooling: Pooling | None = None
+    preset: Preset | None = None
+    regions: str | None = None
+    weights: str | None = None
+
+    @property
+    def names_space(self) -> bool:
+        """Whether anything is asked for that tells spaces apart."""
+        return any(v is not None for v in (self.model, self.layers, self.pooling, self.preset, self.regions))
 
 
 def external_spec(name: str, dim: int) -> EmbeddingSpec:
@@ -203,3 +237,52 @@ def parse_layers(text: str | None, n_layers: int, default: int) -> tuple[int, ..
             raise ParameterError("layers", text, expected)
         resolved.append(layer % (n_layers + 1))
     return tuple(dict.fromkeys(resolved))
+
+
+def parse_regions(text: str) -> tuple[str, ...]:
+    """Resolve a ``--regions`` value: names of `plmsearch.domains.REGION_SETS`, comma-separated.
+
+    Raises
+    ------
+    ParameterError
+        If a region does not exist.
+
+    Examples
+    --------
+    >>> parse_regions("whole,cdr3,whole")
+    ('whole', 'cdr3')
+    """
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in REGION_SETS:
+            raise ParameterError("regions", name, f"of: {', '.join(REGION_SETS)}")
+    return tuple(dict.fromkeys(names))
+
+
+def parse_region_weights(text: str) -> dict[str, float]:
+    """Resolve a ``--weights-by-region`` value.
+
+    Raises
+    ------
+    ParameterError
+        If a region does not exist or comes twice, or a weight is no number above 0.
+
+    Examples
+    --------
+    >>> parse_region_weights("whole=0.4,cdr3=0.6")
+    {'whole': 0.4, 'cdr3': 0.6}
+    """
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, number = part.partition("=")
+        (region,) = parse_regions(name)
+        try:
+            weight = float(number)
+        except ValueError:
+            weight = 0.0
+        if not 0 < weight < float("inf") or region in weights:
+            raise ParameterError(
+                "weights_by_region", text, "REGION=WEIGHT,... with weights above 0, none twice"
+            )
+        weights[region] = weight
+    return weights

@@ -1,9 +1,9 @@
 """AIRR Rearrangement tables as a stream of records.
 
-The id is ``sequence_id``. Residues come, row by row, from the first of `RESIDUE_COLUMNS` that is
-not empty, gaps as given; a row that has none of them gives a record with an empty sequence. All
-other columns are metadata, the nucleotides in ``sequence`` among them; booleans stay the text they
-are in the file (``T``, ``F``).
+The id is ``sequence_id``. Residues come, row by row, from the first column that has any, by translation
+where there are only nucleotides (`plmsearch.formats.residues`); where they came from is the metadata column
+``residue_source``. A row that has none is a record that says why. All other columns are metadata, the
+nucleotides in ``sequence`` among them; booleans stay the text they are in the file (``T``, ``F``).
 
 Column names follow AIRR Rearrangement schema 1.6 (https://docs.airr-community.org).
 """
@@ -14,14 +14,18 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from plmsearch.errors import TableFormatError
-from plmsearch.formats.tables import Table, check_kinds, open_table, table_records
-from plmsearch.sequences import SequenceRecord
+from plmsearch.formats.residues import (
+    RESIDUE_COLUMNS,
+    SOURCE_COLUMNS,
+    residues_of_row,
+    why_no_residues,
+    with_source,
+)
+from plmsearch.formats.tables import Table, check_kinds, open_table, record_id_of
+from plmsearch.numbering import ImmunumNumberer, Numberer
+from plmsearch.sequences import SequenceRecord, Unusable
 
 __all__ = ["REQUIRED_COLUMNS", "RESIDUE_COLUMNS", "airr_records", "is_airr", "read_airr"]
-
-#: Columns that hold the residues of a whole rearrangement, best first: the query as it was read (with
-#: leader and constant region, where translated), its aligned part, its V(D)J part (amulety's name).
-RESIDUE_COLUMNS = ("sequence_aa", "sequence_alignment_aa", "sequence_vdj_aa")
 
 #: Required in the header by schema 1.6; their values may be empty.
 REQUIRED_COLUMNS = (
@@ -103,8 +107,19 @@ def read_airr(path: str | Path, source: str, *, id_col: str | None = None) -> It
     return airr_records(open_table(path, source), id_col=id_col)
 
 
-def airr_records(table: Table, *, id_col: str | None = None) -> Iterator[SequenceRecord]:
+def airr_records(
+    table: Table, *, id_col: str | None = None, numberer: Numberer | None = None
+) -> Iterator[SequenceRecord]:
     """Turn the rows of an open AIRR table into records.
+
+    Parameters
+    ----------
+    table : Table
+        AIRR, or another format seen as such.
+    id_col : str, optional
+        Column of the id instead of ``sequence_id``.
+    numberer : Numberer, optional
+        Accepts a frame of ``sequence``. Default: immunum.
 
     Raises
     ------
@@ -114,6 +129,34 @@ def airr_records(table: Table, *, id_col: str | None = None) -> Iterator[Sequenc
     id_column = id_col or "sequence_id"
     if id_column not in table.columns:
         raise TableFormatError(table.source, f"there is no column {id_column!r}")
-    residues = tuple(name for name in RESIDUE_COLUMNS if name in table.columns)
-    check_kinds(table, id_column, residues)
-    return table_records(table, id_column, residues)
+    check_kinds(table, id_column, [name for name in SOURCE_COLUMNS if name in table.columns])
+    return _records(table, id_column, numberer or ImmunumNumberer())
+
+
+def _records(table: Table, id_column: str, numberer: Numberer) -> Iterator[SequenceRecord]:
+    columns = table.columns
+    id_place = columns.index(id_column)
+    sources = [(name, columns.index(name)) for name in SOURCE_COLUMNS if name in columns]
+    description = columns.index("description") if "description" in columns else None
+    others = [(i, name) for i, name in enumerate(columns) if i not in (id_place, description)]
+    row = 0
+    for row, (place, values) in enumerate(table.rows(), 1):
+        record_id = record_id_of(table, id_column, values[id_place], place)
+        cells = {name: text for name, i in sources if isinstance(text := values[i], str)}
+        residues, source = residues_of_row(cells, numberer)
+        # Nucleotides that were translated, and regions that were joined, are not what is embedded: they stay.
+        taken = source if source in RESIDUE_COLUMNS else None
+        metadata = {name: v for i, name in others if name != taken and (v := values[i]) is not None}
+        described = None if description is None else values[description]
+        yield SequenceRecord(
+            record_id=record_id,
+            sequence=residues,
+            description="" if described is None else str(described),
+            metadata=with_source(metadata, source) if residues else metadata,
+            source=table.source,
+            row=row,
+            residue_source=source,
+            unusable=None if residues else Unusable(why_no_residues(cells)),
+        )
+    if row == 0:
+        raise TableFormatError(table.source, "has a header but no rows")

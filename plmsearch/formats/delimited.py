@@ -46,12 +46,15 @@ class DelimitedTable:
         One character.
     columns : tuple of str
         Header names, in order; a column without a name is ``column_<n>``, counted from 1.
+    n_before : int
+        Lines before the header, which are not read.
     """
 
     path: Path
     source: str
     delimiter: str
     columns: tuple[str, ...]
+    n_before: int = 0
 
     #: What `rows` counts.
     unit = "line"
@@ -94,7 +97,8 @@ class DelimitedTable:
         """Return the text of the header as it is in the file, without its line end."""
         texts = _Texts()
         with closing(open_binary(self.path, self.source)) as handle:
-            next(_parsed(texts.noted(_decoded(handle, self.source)), self.delimiter, self.source), None)
+            lines = texts.noted(_decoded(handle, self.source, self.n_before))
+            next(_parsed(lines, self.delimiter, self.source, self.n_before), None)
         return texts.taken().rstrip("\r\n")
 
     def _rows(
@@ -103,7 +107,8 @@ class DelimitedTable:
         after_header: Callable[[], object] = lambda: None,
     ) -> Iterator[tuple[int, list[str]]]:
         with closing(open_binary(self.path, self.source)) as handle:
-            rows = _parsed(through(_decoded(handle, self.source)), self.delimiter, self.source)
+            lines = through(_decoded(handle, self.source, self.n_before))
+            rows = _parsed(lines, self.delimiter, self.source, self.n_before)
             next(rows, None)
             after_header()
             n_columns = len(self.columns)
@@ -146,7 +151,7 @@ class _Texts:
         return text
 
 
-def open_delimited(path: str | Path, source: str) -> DelimitedTable:
+def open_delimited(path: str | Path, source: str, n_before: int = 0) -> DelimitedTable:
     """Read the header of a text table and find its delimiter.
 
     The delimiter is the first of these that splits the header: the one the name stands for
@@ -158,6 +163,8 @@ def open_delimited(path: str | Path, source: str) -> DelimitedTable:
         The file.
     source : str
         Its name, for messages and for the delimiter.
+    n_before : int
+        Lines before the header, which are not read.
 
     Raises
     ------
@@ -170,11 +177,11 @@ def open_delimited(path: str | Path, source: str) -> DelimitedTable:
     """
     _check_start(peek(path, source), source)
     for delimiter in _candidates(source):
-        names = _header(path, source, delimiter)
+        names = _header(path, source, delimiter, n_before)
         if len(names) > 1:
             columns = tuple(name or f"column_{i}" for i, name in enumerate(names, 1))
             _check_unique(columns, source)
-            return DelimitedTable(Path(path), source, delimiter, columns)
+            return DelimitedTable(Path(path), source, delimiter, columns, n_before)
     raise FileFormatError(
         source,
         "is neither FASTA nor a table",
@@ -200,11 +207,12 @@ def _candidates(source: str) -> Iterable[str]:
     return dict.fromkeys((_BY_SUFFIX.get(name.suffix, "\t"), *_DELIMITERS))
 
 
-def _header(path: str | Path, source: str, delimiter: str) -> list[str]:
+def _header(path: str | Path, source: str, delimiter: str, n_before: int) -> list[str]:
     """Return the cells of the first row, or none if the delimiter does not fit it."""
     with closing(open_binary(path, source)) as handle:
         try:
-            return next(_parsed(_decoded(handle, source), delimiter, source), (0, 0, []))[2]
+            lines = _decoded(handle, source, n_before)
+            return next(_parsed(lines, delimiter, source, n_before), (0, 0, []))[2]
         except TableFormatError:
             return []
 
@@ -217,8 +225,10 @@ def _check_unique(columns: tuple[str, ...], source: str) -> None:
         )
 
 
-def _decoded(handle: Iterable[bytes], source: str) -> Iterator[str]:
+def _decoded(handle: Iterable[bytes], source: str, n_before: int) -> Iterator[str]:
     for number, raw in enumerate(handle, 1):
+        if number <= n_before:
+            continue
         try:
             line = raw.decode("utf-8")
         except UnicodeDecodeError as exc:
@@ -228,16 +238,19 @@ def _decoded(handle: Iterable[bytes], source: str) -> Iterator[str]:
         yield line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
 
 
-def _parsed(lines: Iterator[str], delimiter: str, source: str) -> Iterator[tuple[int, int, list[str]]]:
+def _parsed(
+    lines: Iterator[str], delimiter: str, source: str, n_before: int
+) -> Iterator[tuple[int, int, list[str]]]:
     """Yield first line, number of lines and cells of every row that is not blank."""
     csv.field_size_limit(max(csv.field_size_limit(), MAX_CELL))
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    first = 1
+    first = n_before + 1
     try:
         for cells in reader:
+            after = n_before + reader.line_num + 1
             if cells:
-                yield first, reader.line_num + 1 - first, cells
-            first = reader.line_num + 1
+                yield first, after - first, cells
+            first = after
     except csv.Error as exc:
         raise TableFormatError(
             source, f"the row at line {first} cannot be read: {exc}", hint="check its quotes"

@@ -56,6 +56,7 @@ __all__ = [
     "HIT_FORMATS",
     "HitFormat",
     "hit_format",
+    "with_domain",
     "write_hits",
 ]
 
@@ -68,12 +69,19 @@ ALIGNED_HIT_COLUMNS = (
     *("fident", "qcov", "tcov", "qstart", "qend", "tstart", "tend", "evalue", "bits", "emb_only"),
 )
 
+
+def with_domain(columns: Sequence[str]) -> tuple[str, ...]:
+    """Return columns with that of the variable domain behind the target."""
+    place = columns.index("target") + 1
+    return (*columns[:place], "domain", *columns[place:])
+
+
 #: Types of the known columns; the names after `description` are those of MMseqs2 ``--format-output``.
 COLUMN_TYPES: Mapping[str, type] = {
     **dict.fromkeys(("query", "target", "description", "qseq", "tseq", "cigar"), str),
     **dict.fromkeys(("qaln", "midline", "taln"), str),
     **dict.fromkeys(("rank", "alnlen", "mismatch", "gapopen", "qstart", "qend", "tstart", "tend"), int),
-    **dict.fromkeys(("qlen", "tlen", "raw"), int),
+    **dict.fromkeys(("qlen", "tlen", "raw", "domain"), int),
     "emb_only": bool,
     **dict.fromkeys(("score", "emb_pvalue", "emb_evalue", "fident", "qcov", "tcov", "evalue", "bits"), float),
 }

@@ -1,14 +1,16 @@
 """The one door for input: open a file or standard input, whatever format it is in.
 
 The format is found by content, not by name: Parquet by its magic bytes, FASTA by ``>`` as the
-first character after unpacking, a table by a header that a delimiter splits, AIRR by the names in
-that header. Standard input, and anything else that cannot be read twice, is first written to a
-temporary file, because an input is read more than once: hashed, validated whole, then embedded.
+first character after unpacking, a data unit of OAS by a JSON object as its first line, a table by a
+header that a delimiter splits, AIRR and 10x by the names in that header. Standard input, and anything
+else that cannot be read twice, is first written to a temporary file, because an input is read more than
+once: hashed, validated whole, then embedded.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import sys
@@ -23,11 +25,19 @@ from typing import BinaryIO
 from plmsearch.errors import FileFormatError, InputNotFoundError, StorageError
 from plmsearch.formats.airr import airr_records, is_airr
 from plmsearch.formats.compression import open_raw, peek
+from plmsearch.formats.delimited import DelimitedTable
 from plmsearch.formats.fasta import read_fasta
+from plmsearch.formats.oas import open_oas, unit_facts
+from plmsearch.formats.residues import translated_record
 from plmsearch.formats.tables import Table, choose_columns, open_table, table_records
+from plmsearch.formats.tenx import contigs_beside, is_tenx, require_residues, tenx_table
+from plmsearch.formats.views import TableView
+from plmsearch.numbering import ImmunumNumberer, Numberer
 from plmsearch.sequences import SequenceRecord
 
-__all__ = ["STDIN", "InputFile", "open_input", "rereadable"]
+__all__ = ["STDIN", "InputFile", "open_input", "open_view", "refuse_contigs", "rereadable"]
+
+_log = logging.getLogger(__name__)
 
 #: The path that means standard input.
 STDIN = "-"
@@ -47,9 +57,9 @@ class InputFile:
     path : Path
         The file that is read.
     format : str
-        ``fasta``, ``csv``, ``tsv``, ``airr`` or ``parquet``.
+        ``fasta``, ``csv``, ``tsv``, ``airr``, ``10x``, ``oas`` or ``parquet``.
     columns : tuple of str
-        Header names of a table, in order; empty for FASTA.
+        Header names of a table, in order, of 10x and OAS as AIRR calls them; empty for FASTA.
     """
 
     name: str
@@ -104,6 +114,8 @@ def open_input(
     *,
     id_col: str | None = None,
     seq_col: str | None = None,
+    translate: bool = False,
+    contigs: str | Path | None = None,
     spool_dir: str | Path | None = None,
 ) -> InputFile:
     """Open an input and find its format.
@@ -115,6 +127,12 @@ def open_input(
     id_col, seq_col : str, optional
         Columns of a table. With `seq_col` an AIRR table is read as a plain one; with `id_col`
         alone only its id is taken from there.
+    translate : bool
+        The sequences of FASTA, or of a plain table, are nucleotides
+        (`plmsearch.formats.residues.translated_record`). The rows of AIRR, 10x and OAS tables are
+        translated as they need it, whatever this says.
+    contigs : str or Path, optional
+        FASTA of the contigs of a 10x table; without it, the file that stands beside the table.
     spool_dir : str or Path, optional
         Where input that cannot be read twice is kept until closed; the system's temporary
         directory by default.
@@ -129,7 +147,8 @@ def open_input(
     InputNotFoundError
         If the file is missing, a directory or not readable.
     FileFormatError
-        If it is empty, binary, FASTQ, or neither FASTA nor a table; if columns are named for FASTA.
+        If it is empty, binary, FASTQ, or neither FASTA nor a table; if columns are named for FASTA, or
+        contigs for what is no 10x table.
     TableFormatError
         If a column is missing or cannot be chosen.
     StorageError
@@ -139,7 +158,7 @@ def open_input(
     is_temporary = _read_once(path)
     file = _spooled(path, name, spool_dir) if is_temporary else Path(path)
     try:
-        kind, columns, records = _recognised(file, name, id_col, seq_col)
+        kind, columns, records = _recognised(file, name, _Wishes(id_col, seq_col, translate, contigs))
     except BaseException:
         if is_temporary:
             file.unlink(missing_ok=True)
@@ -152,20 +171,35 @@ def open_input(
 _Recognised = tuple[str, tuple[str, ...], Callable[[], Iterator[SequenceRecord]]]
 
 
-def _recognised(path: Path, name: str, id_col: str | None, seq_col: str | None) -> _Recognised:
+@dataclass(frozen=True, slots=True)
+class _Wishes:
+    """What the user says of an input."""
+
+    id_col: str | None
+    seq_col: str | None
+    translate: bool
+    contigs: str | Path | None
+    #: One for all passes over an input: it is remembered what it found.
+    numberer: Numberer = field(default_factory=ImmunumNumberer)
+
+
+def _recognised(path: Path, name: str, wishes: _Wishes) -> _Recognised:
     head = peek(path, name)
     text = head.removeprefix(_BYTE_ORDER_MARK).lstrip()
     if not text:
         raise FileFormatError(name, "holds only blank lines" if head else "is empty")
     if text.startswith(b">"):
-        if id_col is not None or seq_col is not None:
+        if wishes.id_col is not None or wishes.seq_col is not None:
             raise FileFormatError(name, "is FASTA; --id-col and --seq-col are for tables")
+        refuse_contigs(wishes.contigs, name)
         read_fasta(path, name)
-        return "fasta", (), lambda: read_fasta(path, name)
+        return "fasta", (), _translated(lambda: read_fasta(path, name), wishes)
     if _is_fastq(text):
         raise FileFormatError(name, "is FASTQ: it holds nucleotides", hint="give amino acids in FASTA")
-    table = open_table(path, name)
-    kind, records = _table_reader(table, id_col, seq_col)
+    table = open_view(path, name, head, wishes.contigs)
+    if isinstance(table, TableView):
+        return table.format, table.columns, _view_reader(table, wishes)
+    kind, records = _table_reader(table, wishes)
     return kind, table.columns, records
 
 
@@ -174,16 +208,82 @@ def _is_fastq(text: bytes) -> bool:
     return text.startswith(b"@") and len(lines) > 2 and lines[2].startswith(b"+")
 
 
-def _table_reader(
-    table: Table, id_col: str | None, seq_col: str | None
-) -> tuple[str, Callable[[], Iterator[SequenceRecord]]]:
+def open_view(path: Path, name: str, head: bytes, contigs: str | Path | None) -> Table | TableView:
+    """Open a table, and see one of 10x contigs, or a data unit of OAS, as an AIRR table.
+
+    Parameters
+    ----------
+    path : Path
+    name : str
+        For messages.
+    head : bytes
+        The beginning of the file, unpacked.
+    contigs : str or Path or None
+        FASTA of the contigs; None: the file that stands beside the table, if there is one.
+
+    Returns
+    -------
+    TableView or Table
+        A view of 10x and OAS.
+
+    Raises
+    ------
+    InputNotFoundError, FileFormatError, TableFormatError
+        As `open_table`; if contigs are named for another table.
+    """
+    facts = unit_facts(head)
+    table = open_table(path, name) if facts is None else open_oas(path, name, facts)
+    if isinstance(table, DelimitedTable) and is_tenx(table.columns):
+        found = contigs or contigs_beside(path)
+        if found is not None:
+            _log.info("%s: contigs are read from %s", name, found)
+        return tenx_table(table, found)
+    refuse_contigs(contigs, name)
+    return table
+
+
+def refuse_contigs(contigs: str | Path | None, name: str) -> None:
+    """Refuse contigs that are named for an input that is no 10x table.
+
+    Raises
+    ------
+    FileFormatError
+        If there are any.
+    """
+    if contigs is not None:
+        raise FileFormatError(name, "is no table of 10x contigs; --contigs is for these")
+
+
+def _view_reader(view: TableView, wishes: _Wishes) -> Callable[[], Iterator[SequenceRecord]]:
+    id_column = view.column(wishes.id_col) or "sequence_id"
+    if wishes.seq_col is not None:
+        columns = choose_columns(view, id_column, view.column(wishes.seq_col))
+        return _translated(lambda: table_records(view, columns[0], columns[1:]), wishes)
+    if view.format == "10x":
+        require_residues(view)
+    airr_records(view, id_col=id_column)
+    return lambda: airr_records(view, id_col=id_column, numberer=wishes.numberer)
+
+
+def _table_reader(table: Table, wishes: _Wishes) -> tuple[str, Callable[[], Iterator[SequenceRecord]]]:
+    id_col, seq_col = wishes.id_col, wishes.seq_col
     if is_airr(table.columns):
         if seq_col is None:
             airr_records(table, id_col=id_col)
-            return "airr", lambda: airr_records(table, id_col=id_col)
+            return "airr", lambda: airr_records(table, id_col=id_col, numberer=wishes.numberer)
         id_col = id_col or "sequence_id"
     id_column, seq_column = choose_columns(table, id_col, seq_col)
-    return table.format, lambda: table_records(table, id_column, (seq_column,))
+    return table.format, _translated(lambda: table_records(table, id_column, (seq_column,)), wishes)
+
+
+def _translated(
+    records: Callable[[], Iterator[SequenceRecord]], wishes: _Wishes
+) -> Callable[[], Iterator[SequenceRecord]]:
+    """Translate what is read, if that is wished."""
+    if not wishes.translate:
+        return records
+
+    return lambda: (translated_record(record, wishes.numberer) for record in records())
 
 
 # --- Input that cannot be read twice ---------------------------------------------------------------

@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import TextIO
 
 from plmsearch.errors import TableFormatError
-from plmsearch.formats.airr import REQUIRED_COLUMNS, RESIDUE_COLUMNS
+from plmsearch.formats.airr import REQUIRED_COLUMNS
 from plmsearch.formats.delimited import DelimitedTable, open_delimited
 from plmsearch.formats.read import rereadable
+from plmsearch.formats.residues import SOURCE_COLUMNS
+from plmsearch.formats.rewrite import as_rearrangements
 
 __all__ = ["JUNCTION_COLUMNS", "RearrangementTable", "open_rearrangements"]
 
 #: Columns from which a junction is had, best first: nucleotides, residues, residues without the
-#: conserved two, residues of the whole chain.
-JUNCTION_COLUMNS = ("junction", "junction_aa", "cdr3_aa", *RESIDUE_COLUMNS)
+#: conserved two, residues or nucleotides of the whole chain.
+JUNCTION_COLUMNS = tuple(dict.fromkeys(("junction", "junction_aa", "cdr3_aa", *SOURCE_COLUMNS)))
 
 _CELL = re.compile(r'"(?:[^"]|"")*"|[^\t]*')
 _LINE_END = re.compile(r"[\r\n]+\Z")
@@ -111,13 +113,21 @@ def _with_cells(row: str, cells: Mapping[int, str]) -> str:
 
 
 @contextmanager
-def open_rearrangements(path: str | Path) -> Iterator[RearrangementTable]:
-    """Open an AIRR Rearrangement table.
+def open_rearrangements(
+    path: str | Path, *, translate: bool = False, contigs: str | Path | None = None
+) -> Iterator[RearrangementTable]:
+    """Open rearrangements.
 
     Parameters
     ----------
     path : str or Path
-        TSV, packed with gzip or Zstandard or not, or ``-`` for standard input.
+        AIRR Rearrangement TSV, FASTA, 10x contig annotations or a data unit of OAS, packed with gzip or
+        Zstandard or not, or ``-`` for standard input. All but the first are rewritten as AIRR TSV first
+        (`plmsearch.formats.rewrite`).
+    translate : bool
+        The sequences of FASTA are nucleotides.
+    contigs : str or Path, optional
+        FASTA of the contigs of a 10x table.
 
     Yields
     ------
@@ -128,10 +138,12 @@ def open_rearrangements(path: str | Path) -> Iterator[RearrangementTable]:
     InputNotFoundError, FileFormatError
         If the file cannot be read or is no table.
     TableFormatError
-        If it is not parted by tabs, has no ``sequence_id``, or no column that holds junctions.
+        If a table is not parted by tabs, has no ``sequence_id``, or no column that holds junctions.
+    RecordError
+        If the sequences of FASTA are not what `translate` says.
     """
-    with rereadable(path) as (file, name):
-        table = open_delimited(file, name)
+    with rereadable(path) as (file, name), as_rearrangements(file, name, translate, contigs) as tsv:
+        table = open_delimited(tsv, name)
         _check(table)
         yield RearrangementTable(table)
 

@@ -32,6 +32,7 @@ __all__ = [
     "is_missing",
     "open_table",
     "read_table",
+    "record_id_of",
     "table_records",
 ]
 
@@ -41,6 +42,7 @@ ID_COLUMNS = ("id", "name", "record_id", "sequence_id", "accession", "entry")
 SEQUENCE_COLUMNS = ("sequence", "seq", "aa_sequence", "sequence_aa", "protein_sequence")
 
 _MISSING = frozenset(("", "na", "nan", "none", "null", "n/a"))
+_LONGEST_MISSING = max(map(len, _MISSING))
 _MAX_LISTED = 40
 
 
@@ -253,15 +255,34 @@ def table_records(table: Table, id_column: str, seq_columns: Sequence[str]) -> I
     layout = _Layout(table.columns, id_column, seq_columns)
     row = 0
     for row, (place, values) in enumerate(table.rows(), 1):
-        if _is_blank(values[layout.record_id]):
-            raise TableFormatError(
-                table.source,
-                f"{table.unit} {place} has no id: {id_column!r} is empty",
-                hint="name the record",
-            )
+        record_id_of(table, id_column, values[layout.record_id], place)
         yield layout.record(values, table.source, row)
     if row == 0:
         raise TableFormatError(table.source, "has a header but no rows")
+
+
+def record_id_of(table: Table, id_column: str, value: object, place: int) -> str:
+    """Return the id of a row.
+
+    Parameters
+    ----------
+    table : Table
+    id_column : str
+    value : object
+        What stands in that column.
+    place : int
+        Of the row, for the message.
+
+    Raises
+    ------
+    TableFormatError
+        If the cell is blank.
+    """
+    if _is_blank(value):
+        raise TableFormatError(
+            table.source, f"{table.unit} {place} has no id: {id_column!r} is empty", hint="name the record"
+        )
+    return str(value)
 
 
 def _is_blank(value: object) -> bool:
@@ -270,4 +291,7 @@ def _is_blank(value: object) -> bool:
 
 def is_missing(value: object) -> bool:
     """Tell whether a sequence cell stands for no sequence."""
-    return value is None or (isinstance(value, str) and value.strip().lower() in _MISSING)
+    if not isinstance(value, str):
+        return value is None
+    text = value.strip()
+    return len(text) <= _LONGEST_MISSING and text.lower() in _MISSING

@@ -69,10 +69,10 @@ def read_germlines(path: Path, species: str = "") -> tuple[tuple[Germline, ...],
     for name, named, letters, codon_start in entries:
         match = _ALLELE.search(name)
         n_named += match is not None
-        if match is None or not letters:
+        if match is None:
             continue
         locus, segment = match.groups()
-        cut = _cut(letters, locus, segment, codon_start)
+        cut = _cut(letters, locus, segment, codon_start) if letters else "no sequence"
         if isinstance(cut, str):
             left_out.append((match.group(), cut))
         else:
@@ -109,8 +109,8 @@ def _table(path: Path, source: str) -> Iterator[Entry]:
 
 
 def _species_of(fields: Sequence[str]) -> str:
-    """Species of a FASTA header: a field of IMGT's, or what follows two underscores in abstar's files."""
-    texts = [text for field in fields for text in field.split("__")]
+    """Species that a FASTA header names: as a field, behind the first word or behind two underscores."""
+    texts = [text for field in fields for text in (field, *field.split("__"), field.partition(" ")[2])]
     return next((short for text in texts if (short := species_name(text)) in KNOWN_SPECIES), "")
 
 

@@ -19,6 +19,7 @@ from plmsearch.store.rows import (
     NewRecord,
     NewSegment,
     NewSequence,
+    StoredDomain,
 )
 
 __all__ = ["Batch"]
@@ -82,6 +83,7 @@ class Batch:
         self._ledger: list[LedgerRow] = []
         self._skipped: list[SkippedRow] = []
         self._changes: Counter[str] = Counter()
+        self._sources: Counter[str] = Counter()
         self._new: list[_NewRows] = []
 
     @property
@@ -98,7 +100,11 @@ class Batch:
 
     def known(self, rows: Iterable[Prepared]) -> dict[str, int]:
         """Return the ids of the rows' sequences that are stored or wait to be, by hash."""
-        asked = {r.hash_hex for r in rows if r.hash_hex}
+        return self.known_hashes(r.hash_hex for r in rows if r.hash_hex)
+
+    def known_hashes(self, hashes: Iterable[str]) -> dict[str, int]:
+        """Return the ids of sequences that are stored or wait to be, by hash; as `known`."""
+        asked = set(hashes)
         known = {h: i for h in asked if (i := self._ids_by_hash.get(h)) is not None}
         if self._has_stored:
             stored = self._repository.sequence_ids({bytes.fromhex(h) for h in asked})
@@ -107,11 +113,15 @@ class Batch:
 
     def sequence_id(self, row: Prepared, known: dict[str, int]) -> int:
         """Return the id of a row's sequence; one that is not `known` is added, and is from now on."""
-        sequence_id = known.get(row.hash_hex)
+        return self.add_sequence(row.hash_hex, row.residues, known)
+
+    def add_sequence(self, hash_hex: str, residues: str, known: dict[str, int]) -> int:
+        """Return the id of a sequence; as `sequence_id`."""
+        sequence_id = known.get(hash_hex)
         if sequence_id is None:
-            sequence_id = known[row.hash_hex] = self._ids_by_hash[row.hash_hex] = self._next_sequence_id
+            sequence_id = known[hash_hex] = self._ids_by_hash[hash_hex] = self._next_sequence_id
             self._next_sequence_id += 1
-            self._sequences.append(NewSequence(sequence_id, bytes.fromhex(row.hash_hex), row.residues))
+            self._sequences.append(NewSequence(sequence_id, bytes.fromhex(hash_hex), residues))
         return sequence_id
 
     def add_record(self, row: Prepared, resolution: Resolution, sequence_id: int) -> None:
@@ -147,6 +157,8 @@ class Batch:
             self._changes.update(row.notes.keys())
         if resolution.outcome == "skipped":
             self._skipped.append(SkippedRow(record.source, record.row, record.record_id, reason))
+        elif record.residue_source:
+            self._sources[record.residue_source] += 1
 
     # --- Many rows -------------------------------------------------------------------------------
 
@@ -189,6 +201,7 @@ class Batch:
         segments: Iterable[NewSegment],
         columns: Mapping[str, str],
         loci: Mapping[int, str] | None = None,
+        domains: Mapping[int, Sequence[StoredDomain]] | None = None,
     ) -> None:
         """Commit all of it with its segments, and count the rows.
 
@@ -201,6 +214,8 @@ class Batch:
             Type of each metadata column.
         loci : mapping of int to str, optional
             Of sequences, by id.
+        domains : mapping of int to sequence of StoredDomain, optional
+            Of sequences that were looked at, by id.
         """
         self._repository.commit(
             Chunk(
@@ -213,11 +228,13 @@ class Batch:
                 ledger=chain(self._ledger, *(new.ledger() for new in self._new)),
                 columns=columns,
                 loci=loci or {},
+                domains=domains or {},
             )
         )
         outcomes = Counter(row.outcome for row in self._ledger)
         outcomes["added"] += sum(len(new.ids) for new in self._new)
         self._report.count_rows(outcomes)
         self._report.changes.update(self._changes)
+        self._report.sources.update(self._sources)
         self._report.skipped.extend(self._skipped)
         self._clear()

@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from plmsearch.domains import CHAIN_SEPARATOR, region_places
 from plmsearch.embedding.base import Embedder
-from plmsearch.embedding.embed import Embedded, embed_sequences, plan_of
+from plmsearch.embedding.regions import EmbeddedUnits, Unit, embed_units, forward_key
 from plmsearch.ingest.batch import Batch
+from plmsearch.ingest.domains import DomainFinder, disagreements, why_no_domain
 from plmsearch.ingest.prepare import Prepared, prepare
 from plmsearch.ingest.report import AddOptions, AddReport, Progress
 from plmsearch.ingest.resolve import Resolution, Resolver
@@ -31,7 +33,7 @@ from plmsearch.store.rows import (
     VectorRow,
 )
 from plmsearch.store.vector_files import publish_segment
-from plmsearch.types import Int1D
+from plmsearch.types import Bool1D, Int1D
 
 __all__ = ["ChunkWriter", "SpaceGroup", "group_spaces"]
 
@@ -55,7 +57,7 @@ class SpaceGroup:
     Parameters
     ----------
     spaces : sequence of StoredSpace
-        They differ in the layer only.
+        They differ in layer and region only.
     load : callable
         Returns the model; called when the first sequence has to be embedded.
     batch_tokens : int
@@ -64,8 +66,13 @@ class SpaceGroup:
     spaces: Sequence[StoredSpace]
     load: Callable[[], Embedder]
     batch_tokens: int
-    missing: dict[int, str] = field(default_factory=dict)
+    missing: dict[int, Unit] = field(default_factory=dict)
     present: dict[int, set[int]] = field(default_factory=dict)
+
+    @property
+    def reads_domains(self) -> bool:
+        """Whether its model reads variable domains, not chains."""
+        return self.spaces[0].spec.reads_domains
 
     def look_up(self, repository: Repository, sequence_ids: Sequence[int]) -> None:
         """Learn which of these sequences have a vector, space by space."""
@@ -74,12 +81,13 @@ class SpaceGroup:
             waiting = self.present.get(space.space_id, set()) & self.missing.keys()
             self.present[space.space_id] = waiting.union(places)
 
-    def need(self, sequence_id: int, residues: str) -> bool:
+    def need(self, sequence_id: int, unit: Unit) -> bool:
         """Note a sequence if a space lacks it; tell whether it is new to the chunk."""
-        complete = all(sequence_id in self.present[s.space_id] for s in self.spaces)
+        wanting = [s for s in self.spaces if not unit.ends or region_places(unit.ends, s.spec.region)]
+        complete = all(sequence_id in self.present[s.space_id] for s in wanting)
         if complete or sequence_id in self.missing:
             return False
-        self.missing[sequence_id] = residues
+        self.missing[sequence_id] = unit
         return True
 
     def done(self) -> None:
@@ -92,11 +100,10 @@ class SpaceGroup:
 def group_spaces(
     spaces: Sequence[StoredSpace], load: Callable[[StoredSpace], Embedder], batch_tokens: int
 ) -> list[SpaceGroup]:
-    """Put spaces together that differ in the layer only."""
-    groups: dict[tuple[str, ...], list[StoredSpace]] = {}
+    """Put spaces together that come out of the same forward passes."""
+    groups: dict[tuple[object, ...], list[StoredSpace]] = {}
     for space in spaces:
-        s = space.spec
-        groups.setdefault((s.model_id, s.weights_digest, s.pooling, s.long), []).append(space)
+        groups.setdefault(forward_key(space.spec), []).append(space)
     return [
         SpaceGroup(members, lambda first=members[0]: load(first), batch_tokens)  # type: ignore[misc]
         for members in groups.values()
@@ -131,8 +138,12 @@ class ChunkWriter:
         self._loci: dict[int, str] = {}
         self._options, self._progress = options, progress
         self._resolver = Resolver(repository, options.on_duplicate)
-        self._max_residues = min(s.spec.max_residues for g in groups for s in g.spaces)
+        of_chains = [s.spec.max_residues for g in groups for s in g.spaces if not g.reads_domains]
+        self._max_residues = min(of_chains, default=None)
         self._batch = Batch(repository, self.report)
+        self._domains = (
+            DomainFinder(repository, self._batch) if any(g.reads_domains for g in groups) else None
+        )
         self._columns: Mapping[str, str] = {}
         self._run_id = 0
         self._budget = _FIRST_RESIDUES
@@ -158,7 +169,11 @@ class ChunkWriter:
         """
         self._run_id, self._columns = run_id, columns
         for number, one in enumerate(inputs):
-            rows = (prepare(r, self._options, max_residues=self._max_residues) for r in one)
+            takes_chains = self._domains is not None
+            rows = (
+                prepare(r, self._options, max_residues=self._max_residues, takes_chains=takes_chains)
+                for r in one
+            )
             for part in slices(rows, _LOOK_UP):
                 self._take(number, part)
         self._flush()
@@ -168,24 +183,46 @@ class ChunkWriter:
         good = [r for r in rows if not r.reason]
         self._resolver.load([r.record.record_id for r in good])
         known = self._batch.known(good)
+        needed = list(known.values()) if self._domains is None else self._domains.look(good, known)
         for group in self._groups:
-            group.look_up(self._repository, list(known.values()))
+            group.look_up(self._repository, needed)
         for row in rows:
             resolution = self._resolver.resolve(row, self._batch.next_key)
             sequence_id = None
             if resolution.outcome != "skipped":
                 sequence_id = self._batch.sequence_id(row, known)
-                self._need(sequence_id, row)
+                self._need(sequence_id, row, known)
                 if resolution.outcome != "present":
                     self._batch.add_record(row, resolution, sequence_id)
+                    self._note_domains(sequence_id, row, resolution)
             self._rows.append((number, row, resolution, sequence_id))
             if self._is_due():
                 self._flush()
 
-    def _need(self, sequence_id: int, row: Prepared) -> None:
-        n_needing = sum(group.need(sequence_id, row.residues) for group in self._groups)
-        if n_needing:
-            self._residues += len(row.residues)
+    def _need(self, sequence_id: int, row: Prepared, known: dict[str, int]) -> None:
+        units = {sequence_id: Unit(row.residues)} if CHAIN_SEPARATOR not in row.residues else {}
+        domains = {} if self._domains is None else self._domains.units(sequence_id, row, known)
+        for group in self._groups:
+            for unit_id, unit in (domains if group.reads_domains else units).items():
+                if group.need(unit_id, unit):
+                    self._residues += len(unit.residues)
+
+    def _note_domains(self, sequence_id: int, row: Prepared, resolution: Resolution) -> None:
+        """Count what a new record has no vector of, and where it disagrees with itself."""
+        if self._domains is None:
+            return
+        found, name = self._domains.of(sequence_id), resolution.record_id
+        if not found:
+            self.report.without_domain[name] = why_no_domain(row.residues)
+        self.report.n_incomplete += sum(not domain.is_complete for domain in found)
+        for column in disagreements(row.metadata, row.residues, found):
+            self.report.disagreements[column] += 1
+        specs = (s.spec for g in self._groups if g.reads_domains for s in g.spaces)
+        for spec in specs:
+            lacking = [d for d in found if not region_places(d.ends, spec.region)]
+            for domain in lacking:
+                unit = f"{name}#{domain.number}" if len(found) > 1 else name
+                self.report.without_region.setdefault(spec.name, []).append(unit)
 
     def _is_due(self) -> bool:
         return (
@@ -202,20 +239,33 @@ class ChunkWriter:
         self._progress.start(n_sequences)
         (group,) = self._groups
         group.present = {s.space_id: set() for s in group.spaces}
-        while part := self._repository.sequences_without_vector(space.space_id, _MAX_ROWS):
-            group.look_up(self._repository, [sequence_id for sequence_id, _ in part])
-            for sequence_id, residues in part:
-                if group.need(sequence_id, residues):
-                    self._residues += len(residues)
+        if self._domains is not None:
+            while part := self._repository.sequences_without_domains(_MAX_ROWS):
+                self._domains.look_at_stored(part)
+                self._flush()
+        while units := self._units_without_vector(space):
+            group.look_up(self._repository, list(units))
+            for sequence_id, unit in units.items():
+                if group.need(sequence_id, unit):
+                    self._residues += len(unit.residues)
                 if self._is_due():
                     self._flush()
             self._flush()
+
+    def _units_without_vector(self, space: StoredSpace) -> dict[int, Unit]:
+        """Return the next sequences, or domains, that a space lacks, by id."""
+        if not space.spec.reads_domains:
+            found = self._repository.sequences_without_vector(space.space_id, _MAX_ROWS)
+            return {i: Unit(residues) for i, residues in found}
+        domains = self._repository.domains_without_vector(space.space_id, _MAX_ROWS)
+        return {i: Unit(residues, ends) for i, residues, ends in domains}
 
     # --- Commit ----------------------------------------------------------------------------------
 
     def _flush(self) -> None:
         """Embed what is missing, make it durable, and commit the chunk."""
-        if not self._rows and not any(g.missing for g in self._groups):
+        new_domains = {} if self._domains is None else self._domains.new
+        if not self._rows and not new_domains and not any(g.missing for g in self._groups):
             return
         started = time.monotonic()
         n_advanced = 0
@@ -227,9 +277,12 @@ class ChunkWriter:
                 segments.extend(self._embed(group, show, made))
                 n_advanced = max(n_advanced, len(group.missing))
         for number, row, resolution, sequence_id in self._rows:
-            self._batch.note(number, row, resolution, made.get(sequence_id) if sequence_id else None)
+            notes = self._notes(row, sequence_id, made) if sequence_id else None
+            self._batch.note(number, row, resolution, notes)
         n_rows, n_sequences = self._batch.n_rows, self._batch.n_sequences
-        self._batch.commit(self._run_id, segments, self._columns, self._loci)
+        self._batch.commit(self._run_id, segments, self._columns, self._loci, new_domains)
+        if self._domains is not None:
+            self._domains.committed()
         _log.info(
             "committed %d rows, %d new sequences, %d vectors in %.2f s",
             n_rows,
@@ -254,20 +307,26 @@ class ChunkWriter:
         """Run the model over a group's missing sequences and write a segment per space."""
         embedder = group.load()
         ids = np.array(list(group.missing), dtype=np.int64)
-        residues = list(group.missing.values())
-        plan = plan_of([s.spec for s in group.spaces], group.batch_tokens)
-        embedded = embed_sequences(embedder, residues, plan, on_progress=show)
-        self._count_embedded(embedded, residues, ids, made)
+        units = list(group.missing.values())
+        specs = [s.spec for s in group.spaces]
+        embedded = embed_units(embedder, units, specs, group.batch_tokens, on_progress=show)
+        self._count_embedded(embedded, units, ids, made)
         spaces = {s.space_id for s in group.spaces}
         if any(r.needs_locus and r.space.space_id in spaces for r in self._rankings):
-            self._loci.update((i, chain_locus(r)) for i, r in group.missing.items())
+            self._loci.update((i, self._locus_of(i, unit)) for i, unit in group.missing.items())
         for space in group.spaces:
             present = group.present[space.space_id]
-            keep = np.array([i not in present for i in ids.tolist()])
+            keep = np.array([i not in present for i in ids.tolist()]) & embedded.present[space.spec]
             if keep.any():
                 yield self._write_segment(space, embedded, ids, keep)
 
-    def _write_segment(self, space: StoredSpace, embedded: Embedded, ids: Int1D, keep: Int1D) -> NewSegment:
+    def _locus_of(self, sequence_id: int, unit: Unit) -> str:
+        known = "" if self._domains is None or not unit.ends else self._domains.locus(sequence_id)
+        return known or chain_locus(unit.residues)
+
+    def _write_segment(
+        self, space: StoredSpace, embedded: EmbeddedUnits, ids: Int1D, keep: Bool1D
+    ) -> NewSegment:
         facts = zip(
             ids[keep].tolist(),
             embedded.n_windows[keep].tolist(),
@@ -276,7 +335,7 @@ class ChunkWriter:
             strict=True,
         )
         rows = [VectorRow(i, row, w, u, x) for row, (i, w, u, x) in enumerate(facts)]
-        vectors = embedded.vectors[space.spec.layer][keep]
+        vectors = embedded.vectors[space.spec][keep]
         segment_id, loci = self._batch.new_segment_id(), self._loci or None
         return publish_segment(
             self._layout, space.space_id, segment_id, vectors, rows, self._rankings, loci=loci
@@ -285,9 +344,9 @@ class ChunkWriter:
     # --- Counting --------------------------------------------------------------------------------
 
     def _count_embedded(
-        self, embedded: Embedded, residues: Sequence[str], ids: Int1D, made: dict[int, Mapping[str, int]]
+        self, embedded: EmbeddedUnits, units: Sequence[Unit], ids: Int1D, made: dict[int, Mapping[str, int]]
     ) -> None:
-        lengths = np.array([len(r) for r in residues])
+        lengths = np.array([len(unit.residues) for unit in units])
         self.report.count_embedded(embedded, lengths)
         for row, sequence_id in enumerate(ids.tolist()):
             notes: dict[str, int] = {}
@@ -299,6 +358,23 @@ class ChunkWriter:
                 notes["unknown_residues"] = int(embedded.n_unknown[row])
             if notes:
                 made[sequence_id] = notes
+
+    def _notes(
+        self, row: Prepared, sequence_id: int, made: Mapping[int, Mapping[str, int]]
+    ) -> dict[str, int]:
+        """Return what the ledger says of how a row was embedded."""
+        notes = dict(made.get(sequence_id, {}))
+        if self._domains is not None:
+            found = self._domains.of(sequence_id)
+            for domain in found:
+                for name, number in made.get(domain.sequence_id, {}).items():
+                    notes[name] = max(number, notes.get(name, 0))
+            notes |= {f"disagrees_{c}": 1 for c in disagreements(row.metadata, row.residues, found)}
+            if len(found) != 1:
+                notes["domains"] = len(found)
+            if n_incomplete := sum(not d.is_complete for d in found):
+                notes["incomplete_domains"] = n_incomplete
+        return notes
 
 
 def _silent(_: int) -> None:

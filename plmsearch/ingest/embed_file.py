@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,12 @@ import numpy as np
 from plmsearch.embedding.embed import Embedded, embed_sequences, plan_of
 from plmsearch.embedding.options import ModelOptions
 from plmsearch.embedding.spec import EmbeddingSpec, SpaceRequest
-from plmsearch.errors import InputError
+from plmsearch.errors import InputError, ParameterError
 from plmsearch.formats.output import open_output
 from plmsearch.ingest.prepare import Prepared, prepare
 from plmsearch.ingest.report import AddOptions, AddReport, Progress
 from plmsearch.ingest.scan import Input, scan
-from plmsearch.ingest.spaces import choose_new_spaces
+from plmsearch.ingest.spaces import choose_new_spaces, reads_domains
 from plmsearch.types import Float2D, Int1D
 
 __all__ = ["EmbeddedInput", "embed_inputs", "write_npz"]
@@ -65,7 +65,13 @@ def embed_inputs(
         If a record cannot be used and the policy is to stop, or none is left.
     """
     seen = scan(inputs, options, {}, lambda _: {})
-    new = choose_new_spaces(request, options.long, seen.sample, model_options)
+    if reads_domains(request):
+        expected = "for a database: index the input, then plmsearch export DB -o FILE.npz --space NAME"
+        raise ParameterError("preset", "antibody", expected)
+    asked = replace(request, preset="whole")
+    new = choose_new_spaces(asked, options.long, seen.sample, model_options)
+    if options.on_invalid == "error":
+        seen.refuse_several_chains()
     if new.choice:
         progress.say(f"model {new.choice}")
     max_residues = new.specs[0].max_residues
@@ -97,6 +103,7 @@ def _report(rows: Sequence[Prepared], done: Embedded) -> AddReport:
     report.skipped = [p.skipped() for p in rows if p.reason]
     for p in good:
         report.changes.update(dict.fromkeys(p.notes, 1))
+    report.sources.update(p.record.residue_source for p in good if p.record.residue_source)
     report.count_embedded(done, np.array([len(p.residues) for p in good]))
     return report
 

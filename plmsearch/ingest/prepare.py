@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from plmsearch.domains import CHAIN_SEPARATOR
 from plmsearch.errors import (
     EmptySequenceError,
     InvalidResidueError,
     NucleotideSequenceError,
     SequenceTooLongError,
+    TranslationError,
 )
 from plmsearch.ingest.report import AddOptions, SkippedRow
 from plmsearch.metadata import as_text, metadata_json
-from plmsearch.sequences import SequenceRecord, mask_invalid, normalise, sequence_hash, validate
+from plmsearch.sequences import SequenceRecord, Unusable, mask_invalid, normalise, sequence_hash, validate
 
 __all__ = ["Prepared", "prepare"]
 
@@ -57,7 +60,13 @@ class Prepared:
         return SkippedRow(self.record.source, self.record.row, self.record.record_id, self.reason)
 
 
-def prepare(record: SequenceRecord, options: AddOptions, *, max_residues: int | None = None) -> Prepared:
+def prepare(
+    record: SequenceRecord,
+    options: AddOptions,
+    *,
+    max_residues: int | None = None,
+    takes_chains: bool = False,
+) -> Prepared:
     """Normalise and validate a row by the policy.
 
     Parameters
@@ -66,6 +75,8 @@ def prepare(record: SequenceRecord, options: AddOptions, *, max_residues: int | 
     options : AddOptions
     max_residues : int, optional
         What the model reads in one pass, where it is known already.
+    takes_chains : bool
+        Several chains may stand in one row, parted by `plmsearch.domains.CHAIN_SEPARATOR`.
 
     Returns
     -------
@@ -74,17 +85,17 @@ def prepare(record: SequenceRecord, options: AddOptions, *, max_residues: int | 
 
     Raises
     ------
-    InvalidResidueError, EmptySequenceError, NucleotideSequenceError, SequenceTooLongError
+    InvalidResidueError, EmptySequenceError, NucleotideSequenceError, TranslationError, SequenceTooLongError
         If the policy is to stop.
     """
-    normalised = normalise(record.sequence)
-    residues, notes = normalised.residues, dict(normalised.changes)
-    if options.on_invalid == "mask":
-        residues, n_masked = mask_invalid(residues)
-        if n_masked:
-            notes["masked"] = n_masked
+    if record.unusable is not None:
+        return _unusable(record, record.unusable, options)
+    chains = [record.sequence]
+    if takes_chains and CHAIN_SEPARATOR in record.sequence:
+        chains = [c for c in record.sequence.split(CHAIN_SEPARATOR) if c.strip()] or [""]
+    notes: Counter[str] = Counter()
     try:
-        validate(residues, record.record_id, source=record.source, row=record.row)
+        residues = CHAIN_SEPARATOR.join(_residues(chain, record, options, notes) for chain in chains)
     except (InvalidResidueError, EmptySequenceError, NucleotideSequenceError) as error:
         if options.on_invalid != "skip":
             raise
@@ -103,5 +114,27 @@ def prepare(record: SequenceRecord, options: AddOptions, *, max_residues: int | 
         hash_hex=sequence_hash(residues),
         metadata=metadata,
         metadata_json=metadata_json(metadata),
-        notes=notes,
+        notes=dict(notes),
     )
+
+
+def _residues(chain: str, record: SequenceRecord, options: AddOptions, notes: Counter[str]) -> str:
+    """Normalise and validate one chain, and count what that changes."""
+    normalised = normalise(chain)
+    residues = normalised.residues
+    notes.update(normalised.changes)
+    if options.on_invalid == "mask":
+        residues, n_masked = mask_invalid(residues)
+        if n_masked:
+            notes["masked"] += n_masked
+    validate(residues, record.record_id, source=record.source, row=record.row)
+    return residues
+
+
+def _unusable(record: SequenceRecord, why: Unusable, options: AddOptions) -> Prepared:
+    """Leave out a row that the reader could not read residues from, or stop."""
+    if why.must_stop and options.on_invalid != "skip":
+        raise TranslationError(
+            record.record_id, why.reason, source=record.source, row=record.row, hint=why.hint
+        )
+    return Prepared(record, reason=why.reason)

@@ -5,26 +5,35 @@ What happens to a query on the way is reported as it is for a record that is add
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 
 import numpy as np
 
 from plmsearch.embedding.base import Embedder
-from plmsearch.embedding.embed import embed_sequences, plan_of
+from plmsearch.embedding.regions import Unit, embed_units, forward_key
 from plmsearch.embedding.spec import EmbeddingSpec
-from plmsearch.ingest.prepare import prepare
+from plmsearch.ingest.domains import as_stored, find_domains, why_no_domain
+from plmsearch.ingest.prepare import Prepared, prepare
 from plmsearch.ingest.report import AddOptions, AddReport, SkippedRow
 from plmsearch.ingest.scan import Input
 from plmsearch.search.hits import Query
-from plmsearch.sequences import SequenceRecord
+from plmsearch.sequences import SequenceRecord, sequence_hash
 from plmsearch.slices import slices
 from plmsearch.store.rankings import StoredSpace
 from plmsearch.store.repository import Repository
 from plmsearch.store.rows import StoredRecord
-from plmsearch.types import Float2D
+from plmsearch.types import Bool1D, Float2D
 
-__all__ = ["QUERIES_AT_ONCE", "embed_queries", "queries_at_once", "stored_queries", "validate_queries"]
+__all__ = [
+    "QUERIES_AT_ONCE",
+    "embed_queries",
+    "queries_at_once",
+    "stored_as_queries",
+    "stored_queries",
+    "validate_queries",
+]
 
 #: Queries embedded and searched together; bounds memory on a long input.
 QUERIES_AT_ONCE = 512
@@ -58,6 +67,8 @@ def stored_queries(
 ) -> Iterator[list[StoredRecord]]:
     """Yield the live records of a database that can be searched with, in order of insertion.
 
+    In spaces of variable domains each domain of a record comes by itself, as `StoredRecord.domain`.
+
     Records that another process adds meanwhile are left out, and those it deletes before they are read.
 
     Parameters
@@ -80,14 +91,18 @@ def stored_queries(
     """
     first_new = repository.counters().record_key
     old = takewhile(lambda record: record.key < first_new, repository.all_records(n_at_once=n_at_once))
-    for page in slices(old, n_at_once):
-        asked = {r.sequence_id for r in page}
+    for records in slices(old, n_at_once):
+        page = records
+        if spaces[0].spec.reads_domains:
+            domains = repository.domains({r.sequence_id for r in records})
+            page = [r._replace(domain=d) for r in records for d in domains.get(r.sequence_id) or (None,)]
+        asked = {r.vector_id for r in page}
         lacking = [(s, asked - repository.vector_places(s.space_id, asked).keys()) for s in spaces]
         reasons = [_why_not(r, lacking, with_residues=with_residues) for r in page]
         report.n_rows += len(page)
         report.n_skipped += sum(map(bool, reasons))
         report.skipped.extend(
-            SkippedRow(source, None, r.record_id, reason)
+            SkippedRow(source, None, r.unit_id, reason)
             for r, reason in zip(page, reasons, strict=True)
             if reason
         )
@@ -97,8 +112,10 @@ def stored_queries(
 def _why_not(
     record: StoredRecord, lacking: Sequence[tuple[StoredSpace, set[int]]], *, with_residues: bool
 ) -> str:
+    if record.domain is None and lacking[0][0].spec.reads_domains:
+        return why_no_domain(record.residues)
     for space, sequence_ids in lacking:
-        if record.sequence_id in sequence_ids:
+        if record.vector_id in sequence_ids:
             return f"it has no vector in the space {space.spec.name}"
     return "its sequence is not known: it cannot be aligned" if with_residues and not record.residues else ""
 
@@ -150,8 +167,7 @@ def embed_queries(
     """
     groups: dict[tuple[object, ...], list[EmbeddingSpec]] = {}
     for spec in specs:
-        key = (spec.model_id, spec.weights_digest, spec.pooling, spec.long)
-        groups.setdefault(key, []).append(spec)
+        groups.setdefault(forward_key(spec), []).append(spec)
     for part in slices(records, QUERIES_AT_ONCE):
         rows = [prepare(r, policy, max_residues=_max_residues(specs)) for r in part]
         good = [row for row in rows if not row.reason]
@@ -160,18 +176,95 @@ def embed_queries(
         report.skipped.extend(row.skipped() for row in rows if row.reason)
         for row in good:
             report.changes.update(dict.fromkeys(row.notes, 1))
+        report.sources.update(row.record.residue_source for row in good if row.record.residue_source)
         if not good:
             continue
-        residues = [row.residues for row in good]
+        queries, units = _queries_of(good, specs, report)
+        if not queries:
+            continue
         made: dict[EmbeddingSpec, Float2D] = {}
+        can_search = np.ones(len(queries), dtype=np.bool_)
         for group in groups.values():
-            embedded = embed_sequences(load(group[0]), residues, plan_of(group, batch_tokens))
-            made.update((spec, embedded.vectors[spec.layer]) for spec in group)
-        report.n_embedded += len(residues)
-        report.count_embedded(embedded, np.array([len(r) for r in residues]))
-        queries = [Query(r.record.record_id, r.hash_hex, r.residues) for r in good]
-        yield queries, np.concatenate([made[spec] for spec in specs], axis=1)
+            embedded = embed_units(load(group[0]), units, group, batch_tokens)
+            made.update(embedded.vectors)
+            for spec in group:
+                can_search &= embedded.present[spec]
+        report.n_embedded += len(queries)
+        report.count_embedded(embedded, np.array([len(u.residues) for u in units]))
+        if not can_search.all():
+            _leave_out(queries, can_search, specs, report)
+            queries = [q for q, is_kept in zip(queries, can_search, strict=True) if is_kept]
+        if queries:
+            yield queries, np.concatenate([made[spec][can_search] for spec in specs], axis=1)
 
 
-def _max_residues(specs: Sequence[EmbeddingSpec]) -> int:
-    return min(spec.max_residues for spec in specs)
+def _queries_of(
+    rows: Sequence[Prepared], specs: Sequence[EmbeddingSpec], report: AddReport
+) -> tuple[list[Query], list[Unit]]:
+    """Make a query of each row, or of each of its domains; what has none is left out with a reason."""
+    if not specs[0].reads_domains:
+        queries = [Query(r.record.record_id, r.hash_hex, r.residues) for r in rows]
+        return queries, [Unit(r.residues) for r in rows]
+    queries, units = [], []
+    for row in rows:
+        found = find_domains(row.residues)
+        name = row.record.record_id
+        if not found:
+            skipped = SkippedRow(row.record.source, row.record.row, name, why_no_domain(row.residues))
+            report.skipped.append(skipped)
+            report.n_skipped += 1
+        for domain in found:
+            queries.append(
+                Query(
+                    f"{name}#{domain.number}" if len(found) > 1 else name,
+                    sequence_hash(domain.residues),
+                    domain.residues,
+                    domain.locus,
+                    as_stored(domain, source_id=0, sequence_id=0),
+                    name,
+                    row.hash_hex,
+                )
+            )
+            units.append(Unit(domain.residues, domain.ends))
+    return queries, units
+
+
+def _leave_out(
+    queries: Sequence[Query], can_search: Bool1D, specs: Sequence[EmbeddingSpec], report: AddReport
+) -> None:
+    """Name the domains that lack a region of the ranking: they are compared with nothing."""
+    regions = ", ".join(dict.fromkeys(spec.region for spec in specs))
+    for query, is_kept in zip(queries, can_search, strict=True):
+        if not is_kept:
+            reason = f"its variable domain lacks one of the regions that are compared: {regions}"
+            report.skipped.append(SkippedRow("", None, query.query_id, reason))
+            report.n_skipped += 1
+
+
+def stored_as_queries(records: Sequence[StoredRecord], loci: Mapping[int, str]) -> list[Query]:
+    """Return stored records, or domains of them, as queries.
+
+    Parameters
+    ----------
+    records : sequence of StoredRecord
+        All domains of a record that are meant, next to each other.
+    loci : mapping of int to str
+        Of sequences, by vector id, where they are known.
+    """
+    n_of = Counter(r.key for r in records)
+    queries = []
+    for r in records:
+        locus = loci.get(r.vector_id)
+        if r.domain is None:
+            queries.append(Query(r.record_id, r.sequence_hash, r.residues, locus))
+            continue
+        name = r.unit_id if n_of[r.key] > 1 else r.record_id
+        own = sequence_hash(r.unit_residues)
+        query = Query(name, own, r.unit_residues, r.domain.locus, r.domain, r.record_id, r.sequence_hash)
+        queries.append(query)
+    return queries
+
+
+def _max_residues(specs: Sequence[EmbeddingSpec]) -> int | None:
+    """Return the longest sequence that is read in one pass; None: domains are cut out of any."""
+    return None if specs[0].reads_domains else min(spec.max_residues for spec in specs)

@@ -12,6 +12,7 @@ from plmsearch.errors import ParameterError
 
 if TYPE_CHECKING:
     from plmsearch.embedding.embed import Embedded
+    from plmsearch.embedding.regions import EmbeddedUnits
     from plmsearch.types import Int1D
 
 __all__ = [
@@ -102,6 +103,8 @@ class AddReport:
     changes : Counter
         Rows by what normalising changed: ``lowercase``, ``gaps``, ``stop``, ``whitespace``,
         ``masked``.
+    sources : Counter
+        Rows by the column their residues come from, where an input has several; without those left out.
     skipped : list of SkippedRow
         Every row left out.
     widened : dict of str to (str, str)
@@ -112,6 +115,15 @@ class AddReport:
         Which model was chosen and why; empty if it was named or already set.
     n_forward_passes : int
     seconds : float
+    without_domain : dict of str to str
+        Records that were stored and hold no antibody variable domain, with the reason: a space of domains
+        has no vector of them.
+    without_region : dict of str to list of str
+        By space, the domains (``id``, ``id#2``) that have no residue in its region.
+    n_incomplete : int
+        New domains that do not reach from IMGT position 1 to the end of FWR4.
+    disagreements : Counter
+        Columns of the input whose value is not what numbering the residues gives, and in how many rows.
     """
 
     n_rows: int = 0
@@ -126,14 +138,19 @@ class AddReport:
     n_with_unknown: int = 0
     n_unknown_residues: int = 0
     changes: Counter[str] = field(default_factory=Counter)
+    sources: Counter[str] = field(default_factory=Counter)
     skipped: list[SkippedRow] = field(default_factory=list)
     widened: dict[str, tuple[str, str]] = field(default_factory=dict)
     spaces: list[str] = field(default_factory=list)
     choice: str = ""
     n_forward_passes: int = 0
     seconds: float = 0.0
+    without_domain: dict[str, str] = field(default_factory=dict)
+    without_region: dict[str, list[str]] = field(default_factory=dict)
+    n_incomplete: int = 0
+    disagreements: Counter[str] = field(default_factory=Counter)
 
-    def count_embedded(self, embedded: Embedded, n_residues: Int1D) -> None:
+    def count_embedded(self, embedded: Embedded | EmbeddedUnits, n_residues: Int1D) -> None:
         """Count what became of sequences of these lengths on their way through the model."""
         self.n_windowed += int((embedded.n_windows > 1).sum())
         self.n_truncated += int((embedded.n_used < n_residues).sum())
@@ -153,8 +170,12 @@ class AddReport:
     def summary(self) -> dict[str, Any]:
         """Return the counts as plain values, without the list of rows left out."""
         data = asdict(self)
+        data["sources"] = dict(self.sources)
         del data["skipped"]
         data["changes"] = dict(self.changes)
+        data["disagreements"] = dict(self.disagreements)
+        data["without_domain"] = len(self.without_domain)
+        data["without_region"] = {space: len(ids) for space, ids in self.without_region.items()}
         return data
 
 

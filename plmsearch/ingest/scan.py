@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
+from plmsearch.domains import CHAIN_SEPARATOR
 from plmsearch.embedding.choose import Reservoir
-from plmsearch.errors import DuplicateRecordError, SequenceTooLongError
+from plmsearch.errors import DuplicateRecordError, InvalidResidueError, SequenceTooLongError
 from plmsearch.ingest.distinct import DistinctCount
 from plmsearch.ingest.prepare import Prepared, prepare
 from plmsearch.ingest.report import AddOptions
@@ -72,7 +73,7 @@ class RecordList:
 
     def __iter__(self) -> Iterator[SequenceRecord]:
         for row, r in enumerate(self._records, start=1):
-            yield SequenceRecord(r.record_id, r.sequence, r.description, r.metadata, self.name, row)
+            yield replace(r, source=self.name, row=row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,8 @@ class Scan:
         The row with the longest sequence.
     least_sequences : int
         The inputs hold hardly ever fewer distinct sequences.
+    several_chains : Prepared or None
+        The first row with several chains.
     """
 
     n_rows: int
@@ -97,6 +100,22 @@ class Scan:
     sample: list[str]
     longest: Prepared | None
     least_sequences: int
+    several_chains: Prepared | None = None
+
+    def refuse_several_chains(self) -> None:
+        """Stop if a row holds several chains.
+
+        Raises
+        ------
+        InvalidResidueError
+            For the first.
+        """
+        if self.several_chains is not None:
+            record = self.several_chains.record
+            place = record.sequence.index(CHAIN_SEPARATOR) + 1
+            raise InvalidResidueError(
+                record.record_id, CHAIN_SEPARATOR, place, source=record.source, row=record.row
+            )
 
     def refuse_long(self, max_residues: int) -> None:
         """Stop if a sequence is longer than the model reads.
@@ -142,16 +161,19 @@ def scan(
     types = TypeInference(known_types)
     sample, distinct = Reservoir(), DistinctCount()
     longest: Prepared | None = None
+    several: Prepared | None = None
     n_rows = 0
     ids = _Ids() if options.on_duplicate == "error" else None
     for one in inputs:
-        for part in slices((prepare(record, options) for record in one), _LOOK_UP):
+        for part in slices((prepare(record, options, takes_chains=True) for record in one), _LOOK_UP):
             n_rows += len(part)
             good = [p for p in part if not p.reason]
             for prepared in good:
                 types.observe(prepared.metadata.items())
                 sample.add(prepared.residues)
                 distinct.add(prepared.hash_hex)
+                if several is None and CHAIN_SEPARATOR in prepared.residues:
+                    several = prepared
                 if longest is None or len(prepared.residues) > len(longest.residues):
                     longest = prepared
             if ids is not None:
@@ -159,7 +181,7 @@ def scan(
                 ids.extend(good)
     if ids is not None:
         _refuse_repeated(ids, inputs, options)
-    return Scan(n_rows, types, list(sample.sample), longest, distinct.at_least)
+    return Scan(n_rows, types, list(sample.sample), longest, distinct.at_least, several)
 
 
 def _refuse_taken(
@@ -207,7 +229,7 @@ def _refuse_repeated(ids: _Ids, inputs: Sequence[Input], options: AddOptions) ->
         for record in one:
             if _short(record.record_id) not in suspects:
                 continue
-            prepared = prepare(record, options)
+            prepared = prepare(record, options, takes_chains=True)
             if (
                 not prepared.reason
                 and seen.setdefault(record.record_id, prepared.content) != prepared.content

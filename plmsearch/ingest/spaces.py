@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +12,14 @@ from plmsearch.embedding.choose import choose_model, places_searched
 from plmsearch.embedding.embed import make_specs
 from plmsearch.embedding.options import ModelOptions
 from plmsearch.embedding.registry import model_card
-from plmsearch.embedding.spec import EmbeddingSpec, LongPolicy, SpaceRequest, parse_layers
+from plmsearch.embedding.spec import (
+    EmbeddingSpec,
+    LongPolicy,
+    Preset,
+    SpaceRequest,
+    parse_layers,
+    parse_regions,
+)
 from plmsearch.embedding.weights import weights_at_hand
 from plmsearch.errors import (
     DatabaseSpacesMismatch,
@@ -22,6 +29,8 @@ from plmsearch.errors import (
     InputError,
     ParameterError,
 )
+from plmsearch.ingest.domains import numbering_in_use
+from plmsearch.ingest.presets import preset_of, regions_of
 from plmsearch.store.rankings import StoredSpace
 
 __all__ = [
@@ -30,7 +39,9 @@ __all__ = [
     "check_request",
     "choose_new_spaces",
     "default_model",
+    "like_default",
     "load_specs",
+    "reads_domains",
     "same_space",
     "searchable_space",
     "spaces_for",
@@ -48,11 +59,13 @@ class NewSpaces:
         The first becomes the default.
     choice : str
         Which model was chosen and why; empty if it was named.
+    preset : {"antibody", "whole"}
     """
 
     embedder: Embedder
     specs: tuple[EmbeddingSpec, ...]
     choice: str
+    preset: Preset = "whole"
 
 
 def choose_new_spaces(
@@ -88,14 +101,16 @@ def choose_new_spaces(
             searched=lambda name: places_searched(name, options.weights),
         )
         model, choice = chosen.model_id, chosen.reason
-    embedder, specs = load_specs(SpaceRequest(model, request.layers, request.pooling), long, options)
-    return NewSpaces(embedder, specs, choice)
+    preset = preset_of(request, model, sample if long != "truncate" else ())
+    asked = replace(request, model=model, preset=preset)
+    embedder, specs = load_specs(asked, long, options)
+    return NewSpaces(embedder, specs, choice, preset)
 
 
 def load_specs(
     request: SpaceRequest, long: LongPolicy | None, options: ModelOptions
 ) -> tuple[Embedder, tuple[EmbeddingSpec, ...]]:
-    """Load the model that is named and name its spaces.
+    """Load the model that is named and name its spaces: of chains, unless the preset is ``antibody``.
 
     Raises
     ------
@@ -106,8 +121,28 @@ def load_specs(
     embedder = options.load(request.model)
     card = embedder.card
     layers = parse_layers(request.layers, card.n_layers, card.default_layer)
-    specs = make_specs(embedder, layers, pooling=request.pooling or "mean", long=_reading(long))
+    pooling = request.pooling or "mean"
+    if reads_domains(request):
+        regions = regions_of(request)
+        specs = make_specs(embedder, layers, pooling=pooling, regions=regions, numbering=numbering_in_use())
+    else:
+        specs = make_specs(embedder, layers, pooling=pooling, long=_reading(long))
     return embedder, specs
+
+
+def reads_domains(request: SpaceRequest) -> bool:
+    """Tell whether variable domains are asked for by name."""
+    asks = request.regions is not None or request.weights is not None
+    return request.preset == "antibody" or (request.preset is None and asks)
+
+
+def like_default(request: SpaceRequest, spaces: Sequence[StoredSpace]) -> SpaceRequest:
+    """Let a request that does not say so read what the default space of a database reads, of its model."""
+    if request.preset is not None or reads_domains(request) or not spaces or not spaces[0].spec.reads_domains:
+        return request
+    if request.model is not None and model_card(request.model).model_id != spaces[0].spec.model_id:
+        return request
+    return request if request.pooling == "cls" else replace(request, preset="antibody")
 
 
 def _reading(long: LongPolicy | None) -> Literal["window", "truncate"]:
@@ -131,10 +166,7 @@ def check_request(
         if space.spec.is_external:
             hint = f"add vectors with: plmsearch import {database} FILE"
             raise ExternalSpaceError(space.spec.name, hint=hint)
-    if request.model is None and request.layers is None and request.pooling is None:
-        fitting = list(spaces)
-    else:
-        fitting = spaces_for(request, spaces, database)
+    fitting = spaces_for(request, spaces, database) if request.names_space else list(spaces)
     check_long(long, fitting)
 
 
@@ -172,7 +204,7 @@ def searchable_space(
     found = [s for s in spaces if name is None or s.spec.name == name]
     if not found:
         raise ParameterError("space", name, f"one of: {', '.join(s.spec.name for s in spaces)}")
-    if request != SpaceRequest():
+    if request.names_space:
         found = spaces_for(request, found, database)
         if request.layers is not None and len({s.spec.layer for s in found}) > 1:
             raise ParameterError("layers", request.layers, "one layer: a search looks at one space")
@@ -226,6 +258,8 @@ def same_space(space: StoredSpace, database: Path, spaces: Sequence[StoredSpace]
 def _embed_command(spec: EmbeddingSpec, database: Path) -> str:
     long = " --long truncate" if spec.long == "truncate" else ""
     which = f"--model {spec.model_id} --layers {spec.layer} --pool {spec.pooling}"
+    if spec.reads_domains:
+        which += f" --regions {spec.region}"
     return f"plmsearch embed {database} {which}{long}"
 
 
@@ -256,25 +290,39 @@ def spaces_for(request: SpaceRequest, spaces: Sequence[StoredSpace], database: P
     EmbeddingSpecMismatch
         If the database lacks one of them.
     """
-    default = spaces[0].spec
+    default, stored = spaces[0].spec, spaces
     model = model_card(request.model).model_id if request.model else default.model_id
     card = model_card(model)
     pooling = request.pooling or default.pooling
+    spaces = [s for s in spaces if _is_of_kind(s.spec, request)]
     if request.layers is None:
         found = [s for s in spaces if (s.spec.model_id, s.spec.pooling) == (model, pooling)]
         layers = [str(card.default_layer)]
     else:
         # A generic card has no layers of its own: the file it was read from had at least these.
-        n_layers = card.n_layers or max(s.spec.layer for s in spaces)
+        n_layers = card.n_layers or max((s.spec.layer for s in spaces), default=card.default_layer)
         wanted = parse_layers(request.layers, n_layers, card.default_layer)
         layers = [str(layer) for layer in wanted]
-        by_layer = {s.spec.layer: s for s in spaces if (s.spec.model_id, s.spec.pooling) == (model, pooling)}
+        like = [s for s in spaces if (s.spec.model_id, s.spec.pooling) == (model, pooling)]
+        by_layer = {s.spec.layer: s for s in reversed(like)}
         found = [by_layer[layer] for layer in wanted if layer in by_layer]
     if not found or (request.layers is not None and len(found) < len(layers)):
         raise EmbeddingSpecMismatch(
             f"model {model}, layer {','.join(layers)}, pooling {pooling}",
-            "; ".join(s.spec.describe() for s in spaces),
+            "; ".join(s.spec.describe() for s in stored),
             hint=f"add the space with: plmsearch embed {database} --model {model} "
-            f"--layers {','.join(layers)} --pool {pooling}",
+            f"--layers {','.join(layers)} --pool {pooling}{_kind_options(request)}",
         )
     return found
+
+
+def _is_of_kind(spec: EmbeddingSpec, request: SpaceRequest) -> bool:
+    """Tell whether a space reads what a request wants read; one that says nothing takes any."""
+    if request.preset is not None and spec.reads_domains != (request.preset == "antibody"):
+        return False
+    return request.regions is None or (spec.reads_domains and spec.region in parse_regions(request.regions))
+
+
+def _kind_options(request: SpaceRequest) -> str:
+    preset = "" if request.preset is None else f" --preset {request.preset}"
+    return preset + ("" if request.regions is None else f" --regions {request.regions}")

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from plmsearch.embedding.options import ModelOptions
 from plmsearch.errors import ParameterError, TableFormatError
-from plmsearch.formats.airr import REQUIRED_COLUMNS, RESIDUE_COLUMNS
+from plmsearch.formats.airr import REQUIRED_COLUMNS
 from plmsearch.formats.output import STDOUT, open_output
 from plmsearch.formats.rearrangements import RearrangementTable, open_rearrangements
+from plmsearch.formats.residues import RESIDUE_COLUMNS, SOURCE_COLUMNS, residues_of_row
 from plmsearch.ingest.report import Progress
+from plmsearch.numbering import ImmunumNumberer
 from plmsearch.repertoire.agreement import Agreement, agreement
 from plmsearch.repertoire.clone_description import CloneReport, describe
 from plmsearch.repertoire.clones import CloneOptions, Clones, assign_clones
@@ -44,6 +46,10 @@ class TableOptions:
         Column to write.
     overwrite : bool
         Write it although it holds values.
+    translate : bool
+        The sequences of FASTA are nucleotides.
+    contigs : str or Path or None
+        FASTA of the contigs of a 10x table.
     vectors : str or Path or None
         File with vectors by ``sequence_id``, for method embedding; None: they are made.
     model : ModelOptions
@@ -55,6 +61,8 @@ class TableOptions:
     by: str | None = None
     clone_col: str = _CLONE_COLUMN
     overwrite: bool = False
+    translate: bool = False
+    contigs: str | Path | None = None
     vectors: str | Path | None = None
     model: ModelOptions = field(default_factory=ModelOptions)
     germlines: Germlines = field(default_factory=Germlines)
@@ -72,7 +80,7 @@ def clone_table(
     Parameters
     ----------
     source : str or Path
-        AIRR Rearrangement TSV, or ``-`` for standard input.
+        AIRR Rearrangement TSV, FASTA, 10x or OAS, or ``-`` for standard input.
     output : str or Path
         TSV to write, or ``-``. Beside a file, ``<output>.json`` says how the families were found.
     options : CloneOptions
@@ -95,7 +103,8 @@ def clone_table(
     """
     if str(output).endswith(_PACKED):
         raise ParameterError("output", str(output), "a name without .gz or .zst: plain text is written")
-    with open_rearrangements(source) as table:
+    given = table_options
+    with open_rearrangements(source, translate=given.translate, contigs=given.contigs) as table:
         by = _donor_column(table, table_options.by)
         status_col = _check_columns(table, table_options)
         kept = (
@@ -138,11 +147,14 @@ def _written(
 
 def _chains(table: RearrangementTable, rows: Rearrangements) -> list[str]:
     """Return the residues of heavy chains, "" for other rows."""
-    is_heavy = [locus in ("IGH", "") for locus in rows.locus]
-    return [
-        next(filter(None, cells), "").replace("-", "").replace(".", "").strip().upper() if heavy else ""
-        for cells, heavy in zip(table.cells(RESIDUE_COLUMNS), is_heavy, strict=True)
-    ]
+    numberer = ImmunumNumberer()
+    chains = []
+    for cells, locus in zip(table.cells(SOURCE_COLUMNS), rows.locus, strict=True):
+        chain = ""
+        if locus in ("IGH", ""):
+            chain = residues_of_row(dict(zip(SOURCE_COLUMNS, cells, strict=True)), numberer)[0]
+        chains.append(chain.replace("-", "").replace(".", "").strip().upper())
+    return chains
 
 
 def _infer(
@@ -183,7 +195,7 @@ def _vectors(
         raise TableFormatError(
             table.source,
             "no heavy chain has residues to embed",
-            hint=f"method embedding needs one of {', '.join(RESIDUE_COLUMNS)}, or --vectors",
+            hint=f"method embedding needs one of {', '.join(RESIDUE_COLUMNS)}, nucleotides, or --vectors",
         )
     embedder = options.model.load(MODEL)
     progress.start(len(set(filter(None, chains))))

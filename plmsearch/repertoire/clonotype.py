@@ -9,25 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from plmsearch.formats.airr import RESIDUE_COLUMNS
+from plmsearch.formats.residues import NUCLEOTIDE_COLUMNS, RESIDUE_COLUMNS, SOURCE_COLUMNS, residues_of_row
 from plmsearch.genes import call_genes, call_locus
 from plmsearch.metadata import FALSE_TEXTS
 from plmsearch.numbering import Domain, ImmunumNumberer, Numberer
 from plmsearch.repertoire.blocks import Genes
 from plmsearch.repertoire.vregions import v_region_before
+from plmsearch.translation import FRAMES, as_nucleotides, reverse_complement, translate
 
 __all__ = ["COLUMNS", "Rearrangements", "genes_of", "read_rearrangements", "translate"]
 
 #: Columns that are read.
 COLUMNS = (
     "locus", "v_call", "j_call", "c_call", "productive", "junction", "junction_aa", "cdr3_aa",
-    "sample_id", "repertoire_id", "cell_id", "umi_count", "duplicate_count", *RESIDUE_COLUMNS, "sequence",
-    "sequence_alignment",
+    "sample_id", "repertoire_id", "cell_id", "umi_count", "duplicate_count",
+    *(name for name in SOURCE_COLUMNS if name != "junction_aa"),
 )  # fmt: skip
 
-#: The standard genetic code, codons in the order TTT, TTC, TTA, TTG, TCT ... (NCBI table 1).
-_RESIDUES = "FFLLSSSSYY**CC*WLLLLPPPPHHQQRRRRIIIMTTTTNNKKSSRRVVVVAAAADDEEGGGG"
-_CODONS = dict(zip((a + b + c for a in "TCAG" for b in "TCAG" for c in "TCAG"), _RESIDUES, strict=True))
 #: Residues before and after a junction that tell it from another place in the chain.
 _CONTEXT = 8
 
@@ -80,18 +78,6 @@ def genes_of(calls: tuple[str, str], *, first: bool) -> Genes:
     return (frozenset(v[:1]), frozenset(j[:1])) if first else (frozenset(v), frozenset(j))
 
 
-def translate(nucleotides: str) -> str:
-    """Translate whole codons; X for a codon with an unknown nucleotide.
-
-    Examples
-    --------
-    >>> translate("TGTGCNAGA"), translate("TGTG")
-    ('CXR', 'C')
-    """
-    whole = len(nucleotides) // 3 * 3
-    return "".join(_CODONS.get(nucleotides[i : i + 3], "X") for i in range(0, whole, 3))
-
-
 def read_rearrangements(
     rows: Iterable[tuple[Sequence[str], str]], numberer: Numberer | None = None
 ) -> Rearrangements:
@@ -126,7 +112,7 @@ def read_rearrangements(
         found.calls.append((row["v_call"], row["j_call"]))
         found.nucleotides.append(nucleotides)
         found.residues.append(residues)
-        found.v_nucleotides.append(_v_region(row, ("sequence_alignment", "sequence"), nucleotides, 3))
+        found.v_nucleotides.append(_v_region(row, NUCLEOTIDE_COLUMNS, nucleotides, 3))
         found.v_residues.append(_v_region(row, RESIDUE_COLUMNS, residues, 1))
         found.donor.append(donor)
         sample = row["sample_id"] or row["repertoire_id"]
@@ -160,15 +146,15 @@ def _v_region(row: dict[str, str], columns: Sequence[str], junction: str, codon:
 
 def _numbered(row: dict[str, str], numberer: Numberer) -> tuple[str, str, str]:
     """Return the junction as nucleotides, where found again, and residues, and the locus, by numbering."""
-    chain = next((row[name] for name in RESIDUE_COLUMNS if row[name]), "")
-    chain = chain.replace("-", "").replace(".", "").strip().upper()
+    chain = residues_of_row(row, numberer)[0].replace("-", "").replace(".", "").strip().upper()
     domains = numberer.domains(chain) if chain else ()
     # the heavy domain of a single-chain Fv; of two heavy ones neither
     domains = tuple(d for d in domains if d.locus == "IGH") or domains
     if len(domains) != 1:
         return "", "", ""
     start, end = _junction_place(domains[0])
-    nucleotides = _find_nucleotides(row["sequence"].strip().upper(), chain, start, end)
+    found = (_find_nucleotides(as_nucleotides(row[name]), chain, start, end) for name in NUCLEOTIDE_COLUMNS)
+    nucleotides = next(filter(None, found), "")
     return nucleotides, chain[start:end], domains[0].locus
 
 
@@ -181,18 +167,23 @@ def _junction_place(domain: Domain) -> tuple[int, int]:
 
 
 def _find_nucleotides(sequence: str, chain: str, start: int, end: int) -> str:
-    """Find a part of a chain in the nucleotides it was translated from; "" if not in just one place."""
+    """Find a part of a chain in the nucleotides it was translated from; "" if not in just one place.
+
+    Where it is on the other strand, the nucleotides of that strand are returned.
+    """
     left = max(start - _CONTEXT, 0)
     wanted = chain[left : end + _CONTEXT]
     found = []
-    for frame in range(3):
-        translated = translate(sequence[frame:])
+    for frame in FRAMES if wanted else ():
+        translated = translate(sequence, frame)
         at = translated.find(wanted)
         if at >= 0:
-            found.append(frame + 3 * (at + start - left))
+            first = abs(frame) - 1 + 3 * (at + start - left)
+            strand = sequence if frame > 0 else reverse_complement(sequence)
+            found.append(strand[first : first + 3 * (end - start)])
             if translated.find(wanted, at + 1) >= 0:
                 return ""
-    return sequence[found[0] : found[0] + 3 * (end - start)] if len(found) == 1 else ""
+    return found[0] if len(found) == 1 else ""
 
 
 def _count(text: str) -> int:

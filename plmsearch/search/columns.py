@@ -41,6 +41,7 @@ def _aligned_row(number: int) -> Value:
 HIT_COLUMNS: Mapping[str, Value] = {
     "query": lambda _, h: h.query,
     "target": lambda _, h: h.target,
+    "domain": lambda _, h: None if h.domain is None else h.domain.number,
     "rank": lambda _, h: h.rank,
     "score": lambda _, h: h.score,
     "emb_pvalue": lambda _, h: h.emb_pvalue,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from plmsearch.errors import ParameterError
 from plmsearch.search.alignment import Alignment
-from plmsearch.store.rows import StoredRecord
+from plmsearch.store.rows import StoredDomain, StoredRecord
 from plmsearch.types import Float1D, Int1D
 
 __all__ = ["RERANKERS", "SORTS", "Found", "Hit", "Query", "SearchOptions", "make_hits"]
@@ -71,6 +71,8 @@ class SearchOptions:
         Give hits their p-values and E-values, where the database has a null distribution. None: to queries
         whose residues are known. Of a vector they are not, so its relatives are taken for strangers, and
         p is too large.
+    across_loci : bool
+        Let a ranking that compares by locus find targets of other loci too; such scores mean little.
 
     Raises
     ------
@@ -93,6 +95,7 @@ class SearchOptions:
     sort: str | None = None
     max_emb_evalue: float | None = None
     significance: bool | None = None
+    across_loci: bool = False
 
     def __post_init__(self) -> None:
         if self.rerank is not None and self.rerank not in RERANKERS:
@@ -156,12 +159,19 @@ class Query:
     locus : str or None
         Of its variable domain, such as ``IGH``, or '' for none; None: looked for in the residues where it
         matters.
+    domain : StoredDomain or None
+        Where a variable domain searches: which of its record; `residues` and `sequence_hash` are its own.
+    record_id, record_hash : str
+        Of the record that the domain was cut from; empty for a whole sequence.
     """
 
     query_id: str
     sequence_hash: str = ""
     residues: str = ""
     locus: str | None = None
+    domain: StoredDomain | None = None
+    record_id: str = ""
+    record_hash: str = ""
 
 
 class Found(NamedTuple):
@@ -213,6 +223,9 @@ class Hit:
     emb_only : bool or None
         True: near by embedding, and alignment sees nothing (`plmsearch.search.rerank`). None: hits were
         not re-ranked, or the record has no sequence.
+    domain : StoredDomain or None
+        The variable domain of the target that was found, where domains are searched; `residues` are then its
+        own, and `target` is the record's id all the same.
     """
 
     query: str
@@ -226,6 +239,7 @@ class Hit:
     emb_evalue: float | None = None
     alignment: Alignment | None = None
     emb_only: bool | None = None
+    domain: StoredDomain | None = None
 
 
 def make_hits(
@@ -250,6 +264,7 @@ def make_hits(
         At most `options.n_wanted`, ranked from 1 by score.
     """
     hits: list[Hit] = []
+    seen: set[int] = set()  # records whose nearest domain was found
     n_wanted, may_exclude = options.n_wanted, options.exclude_self or options.exclude_identical
     scores, ids = found.scores.tolist(), found.ids.tolist()
     largest = options.max_emb_evalue
@@ -263,11 +278,14 @@ def make_hits(
                 return hits
             if may_exclude and _excluded(query, r, options):
                 continue
+            if r.domain is not None:
+                if r.key in seen:
+                    continue
+                seen.add(r.key)
             # By position: by name it takes half as long again, ten thousand times in a search.
-            hit = Hit(
-                query.query_id, r.record_id, len(hits) + 1, score, r.description, r.metadata, r.residues, p, e
-            )
-            hits.append(hit)
+            rank, residues = len(hits) + 1, r.residues if r.domain is None else r.unit_residues
+            hit = Hit(query.query_id, r.record_id, rank, score, r.description, r.metadata, residues, p, e)
+            hits.append(hit if r.domain is None else replace(hit, domain=r.domain))
             if options.unique:
                 break
     return hits
@@ -283,7 +301,9 @@ def _values(
 
 
 def _excluded(query: Query, record: StoredRecord, options: SearchOptions) -> bool:
-    if record.sequence_hash != query.sequence_hash:
-        return False
-    same_record = options.exclude_self and record.record_id == query.query_id
-    return options.exclude_identical or same_record
+    if record.domain is None:
+        is_same = record.sequence_hash == query.sequence_hash
+        return is_same and (options.exclude_identical or record.record_id == query.query_id)
+    is_own = (record.record_id, record.sequence_hash) == (query.record_id, query.record_hash)
+    is_identical = bool(query.residues) and record.unit_residues == query.residues
+    return (options.exclude_self and is_own) or (options.exclude_identical and is_identical)

@@ -10,6 +10,7 @@ import numpy as np
 from plmsearch.errors import ParameterError
 from plmsearch.index.base import Block
 from plmsearch.numbering import locus_and_cdr3
+from plmsearch.search.cutoffs import cutoffs
 from plmsearch.search.hits import Found, Query, SearchOptions
 from plmsearch.search.nulls import KnownNull, Sample, gather, pvalues, read_null
 from plmsearch.search.significance import NoNull, NullDistribution, evalues
@@ -127,6 +128,37 @@ class Judge:
             one._replace(pvalues=p, evalues=evalues(p, counts.get(locus, 0)))
             for one, p, locus in zip(found, values, loci, strict=True)
         ]
+
+    def cutoffs(
+        self,
+        queries: Sequence[Query],
+        vectors: Float2D,
+        blocks: Callable[[], Sequence[Block]],
+        pvalues: Mapping[str, float],
+    ) -> _Float64:
+        """Return the score of each query from which on no p-value of a hit is larger.
+
+        Parameters
+        ----------
+        queries, vectors, blocks
+            As `judged` takes them.
+        pvalues : mapping of str to float
+            More than 0, by locus ('' for all of a ranking that does not compare by locus).
+
+        Returns
+        -------
+        ndarray, dtype=float64, shape=(n,)
+            NaN where the query or its locus has no null.
+        """
+        found = np.full(len(queries), np.nan)
+        loci = [self._locus(query) for query in queries]
+        for locus in dict.fromkeys(loci):
+            rows = [row for row, name in enumerate(loci) if name == locus]
+            texts = [self._text(queries[row], locus) for row in rows]
+            sample = self._sample(locus, blocks, with_texts=any(texts))
+            if sample is not None:
+                found[rows] = cutoffs(sample, vectors[rows], texts, pvalues[locus])
+        return found
 
     def _locus(self, query: Query) -> str:
         if not self._ranking.needs_locus:

@@ -73,6 +73,8 @@ def parse_ranking(
     found = StoredRanking(
         0, ",".join(_weighted(n, p, len(parts)) for n, p in zip(names, parts, strict=True)), tuple(parts)
     )
+    if len({part.space.spec.reads_domains for part in parts}) > 1:
+        raise grammar.refused("a space of whole chains cannot be joined to one of variable domains")
     if len({(space_id, transform) for space_id, _, transform, _ in found.key}) < len(parts):
         raise grammar.refused("a space comes twice")
     return next((r for r in rankings if r.key == found.key), found)

@@ -19,18 +19,21 @@ class Selection:
 
     Parameters
     ----------
-    condition : Condition
+    condition : Condition or None
+        None: of every record.
     sequence_ids : ndarray, dtype=int64, shape=(n,)
-        Rising: the sequences of the selected records.
+        Rising: the sequences of the selected records, or of their domains if domains are searched.
     n_records : int
     """
 
-    condition: Condition
+    condition: Condition | None
     sequence_ids: Int1D
     n_records: int
 
 
-def select_records(repository: Repository, where: str, columns: Mapping[str, str]) -> Selection:
+def select_records(
+    repository: Repository, where: str, columns: Mapping[str, str], *, by_domain: bool = False
+) -> Selection:
     """Find the live records that meet a condition.
 
     Parameters
@@ -39,6 +42,8 @@ def select_records(repository: Repository, where: str, columns: Mapping[str, str
     where : str
     columns : mapping of str to str
         Type of each metadata column.
+    by_domain : bool
+        Whether domains are searched.
 
     Raises
     ------
@@ -46,4 +51,4 @@ def select_records(repository: Repository, where: str, columns: Mapping[str, str
         If the condition cannot be read, or does not fit the columns.
     """
     condition = parse_condition(where, columns)
-    return Selection(condition, *repository.matching_sequences(condition))
+    return Selection(condition, *repository.matching_sequences(condition, by_domain=by_domain))

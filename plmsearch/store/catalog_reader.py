@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, func, literal, or_, select
 from sqlalchemy.exc import DBAPIError
 
+from plmsearch.domains import CHAIN_SEPARATOR, REGION_SETS
 from plmsearch.embedding.spec import EmbeddingSpec
 from plmsearch.errors import StorageError
 from plmsearch.filters.tree import Condition
+from plmsearch.numbering import REGIONS
 from plmsearch.slices import slices
 from plmsearch.store import tables as t
 from plmsearch.store.column_indexes import (
@@ -34,6 +36,7 @@ from plmsearch.store.rows import (
     LedgerRow,
     RunRow,
     SearchedSize,
+    StoredDomain,
     StoredIndex,
     StoredMetadata,
     StoredNull,
@@ -95,8 +98,8 @@ class CatalogReader:
         """Count live records, or those that meet a condition."""
         return int(self._scalar(select(func.count()).select_from(t.records).where(*_live(condition))))
 
-    def matching_sequences(self, condition: Condition) -> tuple[Int1D, int]:
-        """Return the sequences of the live records that meet a condition.
+    def matching_sequences(self, condition: Condition, *, by_domain: bool = False) -> tuple[Int1D, int]:
+        """Return the sequences of the live records that meet a condition, or those of their domains.
 
         Returns
         -------
@@ -107,7 +110,13 @@ class CatalogReader:
         query = select(t.records.c.sequence_id).where(*_live(condition))
         with self.begin() as connection:
             found = np.fromiter(connection.execute(query).scalars(), dtype=np.int64)
-        return np.unique(found), len(found)
+            sequence_ids = np.unique(found)
+            if by_domain:
+                d = t.domains.c
+                pairs = connection.execute(select(d.source_id, d.sequence_id)).all()
+                table = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+                sequence_ids = np.unique(table[np.isin(table[:, 0], sequence_ids), 1])
+        return sequence_ids, len(found)
 
     def n_sequences(self) -> int:
         """Count distinct sequences that a live record points to."""
@@ -115,11 +124,15 @@ class CatalogReader:
         return int(self._scalar(select(func.count(t.records.c.sequence_id.distinct())).where(live)))
 
     def n_residues(self) -> int:
-        """Sum the residues of the distinct sequences."""
-        return int(self._scalar(select(func.coalesce(func.sum(t.sequences.c.n_residues), 0))))
+        """Sum the residues of the distinct sequences of records."""
+        s, r = t.sequences.c, t.records.c
+        has_record = select(r.key).where(r.sequence_id == s.id).exists()
+        return int(self._scalar(select(func.coalesce(func.sum(s.n_residues), 0)).where(has_record)))
 
-    def searched_size(self, space_ids: Sequence[int], condition: Condition | None = None) -> SearchedSize:
-        """Measure what a search compares with: sequences of live records that meet a condition.
+    def searched_size(
+        self, space_ids: Sequence[int], condition: Condition | None = None, *, by_domain: bool = False
+    ) -> SearchedSize:
+        """Measure what a search compares with: sequences of live records that meet a condition, or domains.
 
         Only those count that have a vector in each of the spaces.
         """
@@ -129,13 +142,16 @@ class CatalogReader:
             func.coalesce(func.sum(s.n_residues), 0),
             func.count(func.nullif(s.n_residues, 0)),
         )
-        n_sequences, n_residues, n_known = self._all(_of_searched(columns, space_ids, condition))[0]
+        query = _of_searched(columns, space_ids, condition, by_domain)
+        n_sequences, n_residues, n_known = self._all(query)[0]
         return SearchedSize(n_sequences, n_residues, n_sequences - n_known)
 
-    def n_by_locus(self, space_ids: Sequence[int], condition: Condition | None = None) -> dict[str, int]:
+    def n_by_locus(
+        self, space_ids: Sequence[int], condition: Condition | None = None, *, by_domain: bool = False
+    ) -> dict[str, int]:
         """Count the sequences that `searched_size` counts by their locus; '' for those without one."""
         locus = func.coalesce(t.sequences.c.locus, "")
-        query = _of_searched((locus, func.count()), space_ids, condition).group_by(locus)
+        query = _of_searched((locus, func.count()), space_ids, condition, by_domain).group_by(locus)
         return {row[0]: row[1] for row in self._all(query)}
 
     def spaces(self) -> list[StoredSpace]:
@@ -252,9 +268,15 @@ class CatalogReader:
         return {record.record_id: record for record in _stored_records(found)}
 
     def records_of_sequences(
-        self, sequence_ids: Iterable[int], condition: Condition | None = None
+        self, sequence_ids: Iterable[int], condition: Condition | None = None, *, by_domain: bool = False
     ) -> dict[int, list[StoredRecord]]:
-        """Return the live records of each sequence that meet a condition, in order of insertion."""
+        """Return the live records of each sequence that meet a condition, in order of insertion.
+
+        The records of a domain, if `by_domain`, have it as `StoredRecord.domain`; a record that holds it
+        twice comes twice.
+        """
+        if by_domain:
+            return self._records_of_domains(sequence_ids, condition)
         # One parameter for all ids: a long IN list is compiled anew, and answered in slices.
         wanted = func.json_each(json.dumps(sorted(sequence_ids))).table_valued("value").c.value
         query = _select_records().where(t.records.c.sequence_id.in_(select(wanted)))
@@ -272,20 +294,86 @@ class CatalogReader:
                 same.sort(key=lambda record: record.key)
         return by_sequence
 
-    def last_records(self, sequence_ids: Iterable[int], before: int) -> dict[int, int]:
-        """Return the largest key below `before` of the live records of each sequence."""
-        c = t.records.c
+    def _records_of_domains(
+        self, sequence_ids: Iterable[int], condition: Condition | None
+    ) -> dict[int, list[StoredRecord]]:
+        found = self.domains_of_sequences(sequence_ids)
+        records = self.records_of_sequences({d.source_id for d in found}, condition)
+        by_sequence: dict[int, list[StoredRecord]] = {}
+        for domain in found:
+            for record in records.get(domain.source_id, ()):
+                by_sequence.setdefault(domain.sequence_id, []).append(record._replace(domain=domain))
+        for same in by_sequence.values():
+            if len(same) > 1:
+                same.sort(key=lambda record: (record.key, record.domain.number if record.domain else 0))
+        return by_sequence
+
+    def domains_of_sequences(self, sequence_ids: Iterable[int]) -> list[StoredDomain]:
+        """Return where sequences are domains of others, or of themselves."""
+        wanted = func.json_each(json.dumps(sorted(sequence_ids))).table_valued("value").c.value
+        query = select(t.domains).where(t.domains.c.sequence_id.in_(select(wanted)))
+        return [StoredDomain.from_values(row) for row in self._plain(query)]
+
+    def domains(self, source_ids: Iterable[int]) -> dict[int, list[StoredDomain]]:
+        """Return the variable domains of sequences, in order of place; of those nobody looked at, none."""
+        d, s = t.domains.c, t.sequences.c
+        wanted = func.json_each(json.dumps(sorted(source_ids))).table_valued("value").c.value
+        looked_at = select(s.id).where(s.n_domains.is_not(None), s.id.in_(select(wanted)))
+        found: dict[int, list[StoredDomain]] = {row[0]: [] for row in self._plain(looked_at)}
+        query = select(t.domains).where(d.source_id.in_(select(wanted))).order_by(d.source_id, d.number)
+        for row in self._plain(query):
+            found[row[0]].append(StoredDomain.from_values(row))
+        return found
+
+    def most_domains(self) -> int:
+        """Return how many variable domains of one locus a sequence has at most; 1 if none has any."""
+        d = t.domains.c
+        of_locus = select(func.count().label("n")).where(
+            d.source_id.in_(select(d.source_id).where(d.number > 1))
+        )
+        counts = of_locus.group_by(d.source_id, d.locus).subquery()
+        return max(1, int(self._scalar(select(func.coalesce(func.max(counts.c.n), 1)))))
+
+    def sequences_without_domains(self, limit: int) -> list[tuple[int, str]]:
+        """Return (id, residues) of live and known sequences whose domains nobody has looked for."""
+        c, r = t.sequences.c, t.records.c
+        live = select(r.key).where(r.sequence_id == c.id, r.deleted.is_(None)).exists()
+        query = select(c.id, c.residues, c.hash).where(c.n_domains.is_(None), c.residues != "", live)
+        return [(row[0], _whole(*row)) for row in self._all(query.order_by(c.id).limit(limit))]
+
+    def last_records(
+        self, sequence_ids: Iterable[int], before: int, *, by_domain: bool = False
+    ) -> dict[int, int]:
+        """Return the largest key below `before` of the live records of each sequence, or each domain."""
+        c, d = t.records.c, t.domains.c
+        if by_domain:
+            joined = t.domains.join(t.records, c.sequence_id == d.source_id)
+            of_domain = select(d.sequence_id, func.max(c.key)).select_from(joined)
+            of_domain = of_domain.where(c.deleted.is_(None), c.key < before).group_by(d.sequence_id)
+            return {row[0]: row[1] for row in self._in(of_domain, d.sequence_id, sequence_ids)}
         query = select(c.sequence_id, func.max(c.key)).where(c.deleted.is_(None), c.key < before)
         return {
             row[0]: row[1] for row in self._in(query.group_by(c.sequence_id), c.sequence_id, sequence_ids)
         }
 
-    def dead_sequences(self) -> list[int]:
-        """Return the ids of sequences that only deleted records point to."""
+    def dead_sequences(self, *, by_domain: bool = False) -> list[int]:
+        """Return the ids of sequences that only deleted records point to, or hold as a domain."""
+        if by_domain:
+            return self._dead_domains()
         r, live = t.records.c, t.records.alias("live").c
         has_live = select(live.key).where(live.sequence_id == r.sequence_id, live.deleted.is_(None))
         query = select(r.sequence_id).where(r.deleted.is_not(None), ~has_live.exists()).distinct()
         return [row[0] for row in self._all(query)]
+
+    def _dead_domains(self) -> list[int]:
+        r, d = t.records.c, t.domains.c
+        other, live = t.domains.alias("other").c, t.records.alias("live").c
+        with_live = select(live.key).where(
+            other.sequence_id == d.sequence_id, live.sequence_id == other.source_id, live.deleted.is_(None)
+        )
+        joined = t.domains.join(t.records, r.sequence_id == d.source_id)
+        query = select(d.sequence_id).select_from(joined).where(r.deleted.is_not(None), ~with_live.exists())
+        return [row[0] for row in self._all(query.distinct())]
 
     def all_records(
         self, condition: Condition | None = None, n_at_once: int = 1000
@@ -329,25 +417,74 @@ class CatalogReader:
         return {row[0]: (row[1], row[2]) for row in self._in(query, c.sequence_id, sequence_ids)}
 
     def sequences_without_vector(self, space_id: int, limit: int) -> list[tuple[int, str]]:
-        """Return (id, residues) of live and known sequences that a space lacks, in order of id."""
+        """Return (id, residues) of live and known sequences that a space of chains lacks, in order of id."""
         c, v = t.sequences.c, t.vectors.c
         has_vector = select(v.sequence_id).where(v.space_id == space_id, v.sequence_id == c.id).exists()
         live = select(t.records.c.key).where(t.records.c.sequence_id == c.id, t.records.c.deleted.is_(None))
-        query = select(c.id, c.residues, c.hash).where(~has_vector, c.residues != "", live.exists())
+        query = select(c.id, c.residues, c.hash).where(
+            ~has_vector, c.residues != "", c.residues.not_like(f"%{CHAIN_SEPARATOR}%"), live.exists()
+        )
         return [(row[0], _whole(*row)) for row in self._all(query.order_by(c.id).limit(limit))]
 
+    def domains_without_vector(self, space_id: int, limit: int) -> list[tuple[int, str, tuple[int, ...]]]:
+        """Return (id, residues, ends of regions) of live domains that a space lacks."""
+        s, d = t.sequences.c, t.domains.c
+        ends = [d[f"{region}_end"] for region in REGIONS]
+        joined = t.domains.join(t.sequences, s.id == d.sequence_id)
+        query = select(d.sequence_id, s.residues, s.hash, *ends).select_from(joined)
+        query = query.where(*self._lacking_domain(space_id)).group_by(d.sequence_id)
+        rows = self._all(query.order_by(d.sequence_id).limit(limit))
+        return [(row[0], _whole(*row[:3]), tuple(row[3:])) for row in rows]
+
     def n_without_vector(self, space_id: int) -> int:
-        """Count live and known sequences that a space lacks."""
+        """Count live and known sequences that a space lacks, or domains that have its region."""
         if self.has_every_vector(space_id):
             return 0
-        c, v, s = t.records.c, t.vectors.c, t.sequences.c
+        c, v, s, d = t.records.c, t.vectors.c, t.sequences.c, t.domains.c
+        if self._reads_domains(space_id=space_id):
+            lacking = self._lacking_domain(space_id)
+            query = select(func.count(d.sequence_id.distinct())).where(*lacking)
+            return int(self._scalar(query)) + self._n_without_domains()
         has_vector = select(v.sequence_id).where(v.space_id == space_id, v.sequence_id == c.sequence_id)
         query = (
             select(func.count(c.sequence_id.distinct()))
             .select_from(t.records.join(t.sequences))
-            .where(c.deleted.is_(None), s.residues != "", ~has_vector.exists())
+            .where(
+                c.deleted.is_(None),
+                s.residues != "",
+                s.residues.not_like(f"%{CHAIN_SEPARATOR}%"),
+                ~has_vector.exists(),
+            )
         )
         return int(self._scalar(query))
+
+    def _n_without_domains(self) -> int:
+        """Count live and known sequences whose domains nobody has looked for."""
+        c, r = t.sequences.c, t.records.c
+        live = select(r.key).where(r.sequence_id == c.id, r.deleted.is_(None)).exists()
+        query = select(func.count()).select_from(t.sequences)
+        return int(self._scalar(query.where(c.n_domains.is_(None), c.residues != "", live)))
+
+    def _lacking_domain(self, space_id: int) -> list[ColumnElement[bool]]:
+        """Return what holds for a domain with a live record and the region of a space that has no vector."""
+        d, v, r = t.domains.c, t.vectors.c, t.records.c
+        (spec,) = [s.spec for s in self.spaces() if s.space_id == space_id]
+        live = select(r.key).where(r.sequence_id == d.source_id, r.deleted.is_(None)).exists()
+        has_vector = select(v.sequence_id).where(v.space_id == space_id, v.sequence_id == d.sequence_id)
+        starts = dict(
+            zip(REGIONS, [literal(0), *(d[f"{region}_end"] for region in REGIONS[:-1])], strict=True)
+        )
+        has_region = [d[f"{region}_end"] > starts[region] for region in REGION_SETS[spec.region]]
+        return [live, ~has_vector.exists(), or_(*has_region)]
+
+    def _reads_domains(self, *, space_id: int | None = None, segment_id: int | None = None) -> bool:
+        """Tell whether a space, or that of a segment, reads variable domains."""
+        c = t.spaces.c
+        query = select(c.spec).where(c.id == space_id)
+        if segment_id is not None:
+            of_segment = select(t.segments.c.space_id).where(t.segments.c.id == segment_id)
+            query = select(c.spec).where(c.id.in_(of_segment))
+        return any(EmbeddingSpec.from_json(row[0]).reads_domains for row in self._all(query))
 
     def has_every_vector(self, space_id: int) -> bool:
         """Tell whether each sequence has a vector in a space, by counting: no sequence has two."""
@@ -356,9 +493,12 @@ class CatalogReader:
         return bool(self._scalar(select(vectors.scalar_subquery() == sequences.scalar_subquery())))
 
     def n_records_with_vector(self, space_id: int, condition: Condition | None = None) -> int:
-        """Count live records that have a vector in a space and meet a condition."""
-        c, v = t.records.c, t.vectors.c
+        """Count live records that have a vector in a space and meet a condition, once for each domain."""
+        c, v, d = t.records.c, t.vectors.c, t.domains.c
         joined = t.records.join(t.vectors, v.sequence_id == c.sequence_id)
+        if self._reads_domains(space_id=space_id):
+            of_source = t.records.join(t.domains, d.source_id == c.sequence_id)
+            joined = of_source.join(t.vectors, v.sequence_id == d.sequence_id)
         query = select(func.count()).select_from(joined).where(*_live(condition), v.space_id == space_id)
         return int(self._scalar(query))
 
@@ -439,11 +579,16 @@ def _live(condition: Condition | None = None) -> list[ColumnElement[bool]]:
 
 
 def _of_searched(
-    columns: Sequence[ColumnElement[Any]], space_ids: Sequence[int], condition: Condition | None
+    columns: Sequence[ColumnElement[Any]],
+    space_ids: Sequence[int],
+    condition: Condition | None,
+    by_domain: bool,
 ) -> AnySelect:
     """Select from the sequences of live records that meet a condition and have a vector in each space."""
     s, v = t.sequences.c, t.vectors.c
     wanted = select(t.records.c.sequence_id).where(*_live(condition))
+    if by_domain:
+        wanted = select(t.domains.c.sequence_id).where(t.domains.c.source_id.in_(wanted))
     has_vectors = [
         select(v.sequence_id).where(v.space_id == i, v.sequence_id == s.id).exists() for i in space_ids
     ]

@@ -109,6 +109,11 @@ class StoredRanking:
         return min(part.space.n_vectors for part in self.parts)
 
     @property
+    def reads_domains(self) -> bool:
+        """Whether what it compares are variable domains, not chains."""
+        return self.space.spec.reads_domains
+
+    @property
     def n_components(self) -> int:
         """Components of the spaces' raw vectors, side by side."""
         return sum(part.space.spec.dim for part in self.parts)

@@ -30,6 +30,7 @@ from plmsearch.store.rows import (
     DerivedFile,
     LedgerRow,
     NewSegment,
+    StoredDomain,
     StoredIndex,
     StoredNull,
     StoredRecord,
@@ -128,17 +129,26 @@ class Repository(CatalogReader):
         -------
         n_records, n_sequences : int
         """
-        r, s, v = t.records.c, t.sequences.c, t.vectors.c
+        r, s, v, d = t.records.c, t.sequences.c, t.vectors.c, t.domains.c
         has_record = select(r.key).where(r.sequence_id == s.id).exists()
         has_vector = select(v.sequence_id).where(v.sequence_id == s.id).exists()
+        is_domain = select(d.number).where(d.sequence_id == s.id).exists()
+        of_source = select(r.key).where(r.sequence_id == d.source_id).exists()
         with self.begin() as connection:
-            dead = list(
+            dead = set(
                 connection.execute(select(r.sequence_id).where(r.deleted.is_not(None)).distinct()).scalars()
             )
             n_records = connection.execute(delete(t.records).where(r.deleted.is_not(None))).rowcount
             n_sequences = 0
-            for part in slices(dead, IN_LIST):
-                condition = s.id.in_(part) & ~has_record & ~has_vector
+            for part in slices(sorted(dead), IN_LIST):
+                gone = d.source_id.in_(part) & ~of_source
+                dead.update(connection.execute(select(d.sequence_id).where(gone)).scalars())
+                connection.execute(delete(t.domains).where(gone))
+                connection.execute(
+                    update(t.sequences).where(s.id.in_(part), ~has_record).values(n_domains=None)
+                )
+            for part in slices(sorted(dead), IN_LIST):
+                condition = s.id.in_(part) & ~has_record & ~has_vector & ~is_domain
                 n_sequences += connection.execute(delete(t.sequences).where(condition)).rowcount
             if n_records:
                 _next_generation(connection)
@@ -167,6 +177,8 @@ class Repository(CatalogReader):
         """
         v, r, s, p = t.vectors.c, t.records.c, t.segments.c, t.ranking_parts.c
         held = select(v.sequence_id).where(v.segment_id == segment_id)
+        if self._reads_domains(segment_id=segment_id):
+            held = select(t.domains.c.source_id).where(t.domains.c.sequence_id.in_(held))
         names = select(r.record_id).where(r.sequence_id.in_(held), r.deleted.is_(None)).order_by(r.key)
         space = select(s.space_id).where(s.id == segment_id).scalar_subquery()
         with self.begin() as connection:
@@ -313,7 +325,7 @@ class Repository(CatalogReader):
                 connection,
                 t.sequences,
                 (
-                    (i, hash_bytes, residues, len(residues), None)
+                    (i, hash_bytes, residues, len(residues), None, None)
                     for i, hash_bytes, residues in chunk.sequences
                 ),
             )
@@ -331,6 +343,7 @@ class Repository(CatalogReader):
                 _insert_segment(connection, segment)
                 _drop_incomplete(connection, segment.space_id, segment.segment_id)
             _set_loci(connection, chunk.loci)
+            _set_domains(connection, chunk.domains)
             _set_columns(connection, chunk.columns)
             connection.execute(
                 update(t.state).values(
@@ -390,6 +403,18 @@ def _set_loci(connection: Connection, loci: Mapping[int, str]) -> None:
     statement = "UPDATE sequences SET locus = ? WHERE id = ?"
     for part in slices(loci.items(), _INSERTED_AT_ONCE):
         connection.exec_driver_sql(statement, [(locus, sequence_id) for sequence_id, locus in part])
+
+
+def _set_domains(connection: Connection, domains: Mapping[int, Sequence[StoredDomain]]) -> None:
+    """Store the domains of sequences; those that were stored before are exchanged."""
+    for part in slices(domains.items(), _INSERTED_AT_ONCE):
+        connection.exec_driver_sql(
+            "DELETE FROM domains WHERE source_id IN (SELECT value FROM json_each(?))",
+            (json.dumps([source_id for source_id, _ in part]),),
+        )
+        counts = [(len(found), source_id) for source_id, found in part]
+        connection.exec_driver_sql("UPDATE sequences SET n_domains = ? WHERE id = ?", counts)
+        _insert_many(connection, t.domains, (domain.values() for _, found in part for domain in found))
 
 
 def _insert_ranking(connection: Connection, ranking: StoredRanking) -> int:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from plmsearch.errors import StorageError
+from plmsearch.numbering import REGIONS
 from plmsearch.store.segments import FileStamp
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "NewSequence",
     "RunRow",
     "SearchedSize",
+    "StoredDomain",
     "StoredIndex",
     "StoredMetadata",
     "StoredNull",
@@ -106,6 +108,60 @@ class StoredMetadata(Mapping[str, str]):
         return dict(self._values())
 
 
+class StoredDomain(NamedTuple):
+    """A variable domain of a sequence.
+
+    Parameters
+    ----------
+    source_id : int
+        The sequence it was cut from.
+    number : int
+        From 1, in order of place.
+    sequence_id : int
+        The sequence that is its residues: vector id in spaces that read domains.
+    locus : str
+    start : int
+        Place in the source, from 0.
+    ends : tuple of int
+        As `plmsearch.domains.CutDomain`.
+    is_complete : bool
+    v_call, j_call : str or None
+        Germline genes that were inferred from the residues; None: nobody has looked.
+    v_identity : float or None
+        Share of V residues that agree, 0 to 1.
+    species : str or None
+        Of the germline set.
+    """
+
+    source_id: int
+    number: int
+    sequence_id: int
+    locus: str
+    start: int
+    ends: tuple[int, ...]
+    is_complete: bool
+    v_call: str | None = None
+    j_call: str | None = None
+    v_identity: float | None = None
+    species: str | None = None
+
+    def values(self) -> tuple[Any, ...]:
+        """Return the values of a row of the table, in the order of its columns."""
+        head = (self.source_id, self.number, self.sequence_id, self.locus, self.start)
+        return (*head, *self.ends, int(self.is_complete), *self[7:])
+
+    @classmethod
+    def from_values(cls, row: Sequence[Any]) -> StoredDomain:
+        """Read what `values` wrote."""
+        last = 5 + len(REGIONS)
+        source_id, number, sequence_id, locus, start = row[:5]
+        is_complete, v_call, j_call, v_identity, species = row[last:]
+        ends, whole = tuple(row[5:last]), bool(is_complete)
+        return cls(
+            source_id, number, sequence_id, locus, start, ends, whole, v_call, j_call, v_identity, species
+        )
+
+
 class StoredRecord(NamedTuple):
     """A live record with its sequence.
 
@@ -123,6 +179,8 @@ class StoredRecord(NamedTuple):
         Normalised.
     sequence_hash : str
         SHA-256, hexadecimal.
+    domain : StoredDomain or None
+        The one that was found or asked for, where what is searched are domains.
     """
 
     key: int
@@ -132,6 +190,24 @@ class StoredRecord(NamedTuple):
     metadata: Mapping[str, str]
     residues: str
     sequence_hash: str
+    domain: StoredDomain | None = None
+
+    @property
+    def vector_id(self) -> int:
+        """Id of the vectors: of the domain if one is meant, else of the whole sequence."""
+        return self.sequence_id if self.domain is None else self.domain.sequence_id
+
+    @property
+    def unit_residues(self) -> str:
+        """Residues of the domain if one is meant, else all."""
+        if self.domain is None:
+            return self.residues
+        return self.residues[self.domain.start : self.domain.start + self.domain.ends[-1]]
+
+    @property
+    def unit_id(self) -> str:
+        """How a domain is addressed, such as ``id#2``; the id, if none is meant."""
+        return self.record_id if self.domain is None else f"{self.record_id}#{self.domain.number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +399,8 @@ class LedgerRow(NamedTuple):
 class Chunk:
     """Everything one commit changes.
 
-    `buried` are the keys of records that get a tombstone, `loci` the loci of sequences, by id.
+    `buried` are the keys of records that get a tombstone, `loci` the loci of sequences, by id, `domains` the
+    variable domains of those that were looked at, by id.
     """
 
     run_id: int
@@ -335,6 +412,7 @@ class Chunk:
     ledger: Iterable[LedgerRow] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
     loci: Mapping[int, str] = field(default_factory=dict)
+    domains: Mapping[int, Sequence[StoredDomain]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

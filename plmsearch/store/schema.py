@@ -16,7 +16,7 @@ from plmsearch.errors import NotADatabase, SchemaOutdatedError, SchemaTooNewErro
 __all__ = ["HEAD", "check_schema", "create_schema", "migrations_directory", "schema_version"]
 
 #: Newest revision in ``migrations/versions``; a test compares.
-HEAD = "0003"
+HEAD = "0004"
 
 
 def migrations_directory() -> Path:

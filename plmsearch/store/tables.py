@@ -28,8 +28,11 @@ from sqlalchemy import (
     text,
 )
 
+from plmsearch.numbering import REGIONS
+
 __all__ = [
     "derived_files",
+    "domains",
     "indexes",
     "ledger",
     "metadata",
@@ -114,6 +117,29 @@ sequences = Table(
     Column("n_residues", Integer, nullable=False),
     #: Of its variable domain, such as ``IGH``; '' where there is none. NULL: nobody has looked.
     Column("locus", Text),
+    #: Variable domains that were found in it, rows of `domains`. NULL: nobody has looked.
+    Column("n_domains", Integer),
+)
+
+#: The variable domains of a sequence. A domain's residues are a sequence of their own (the same one, where
+#: the domain is all there is): that has the vectors of a space that reads domains. The ends of its regions
+#: are counted in residues of the domain, the last is their number; `start` in residues of the source. Genes
+#: are those that were inferred from the residues; NULL: nobody has looked.
+domains = Table(
+    "domains",
+    metadata,
+    Column("source_id", Integer, ForeignKey("sequences.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("sequence_id", Integer, ForeignKey("sequences.id"), nullable=False, index=True),
+    Column("locus", Text, nullable=False),
+    Column("start", Integer, nullable=False),
+    *(Column(f"{region}_end", Integer, nullable=False) for region in REGIONS),
+    Column("is_complete", Integer, nullable=False),
+    Column("v_call", Text),
+    Column("j_call", Text),
+    Column("v_identity", Float),
+    Column("species", Text),
+    sqlite_with_rowid=False,
 )
 
 records = Table(

@@ -1,0 +1,1 @@
+"""Questions about all that a database holds: its clusters."""

@@ -1,0 +1,120 @@
+"""Presets: what of a sequence is embedded, and how the spaces that come of it are searched together.
+
+``antibody``: the variable domain, cut out of its chain, and its CDR3, each compared with the shipped centre
+of its locus, with equal weights. ``whole``: the chain as it is, in one space. Why: `docs/decisions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from plmsearch.embedding.choose import is_antibody_sample
+from plmsearch.embedding.spec import (
+    ANTIBODY_REGIONS,
+    EmbeddingSpec,
+    Preset,
+    SpaceRequest,
+    parse_region_weights,
+    parse_regions,
+)
+from plmsearch.errors import ParameterError
+from plmsearch.search.rankings import own_ranking
+from plmsearch.store.rankings import RankingPart, StoredRanking, StoredSpace
+from plmsearch.store.repository import Repository
+
+__all__ = ["ANTIBODY_RANKING", "add_region_ranking", "preset_of", "region_ranking", "regions_of"]
+
+#: Name of the ranking that the preset makes.
+ANTIBODY_RANKING = "antibody"
+_ANTIBODY_MODEL = "antiberty"
+
+
+def preset_of(request: SpaceRequest, model: str, sample: Sequence[str]) -> Preset:
+    """Return the preset that is asked for, or that suits a model and a sample of the input.
+
+    Raises
+    ------
+    ParameterError
+        If regions are asked for of whole chains.
+    """
+    if request.preset == "whole" and (request.regions or request.weights):
+        raise ParameterError("regions", request.regions, "left out with the preset 'whole'")
+    if request.preset is not None:
+        return request.preset
+    if request.regions or request.weights:
+        return "antibody"
+    suits = model == _ANTIBODY_MODEL and request.pooling != "cls"
+    return "antibody" if suits and is_antibody_sample(sample) else "whole"
+
+
+def regions_of(request: SpaceRequest) -> tuple[str, ...]:
+    """Return the regions of a variable domain that are asked for, or that the preset takes."""
+    asked = parse_regions(request.regions) if request.regions else ()
+    weighted = tuple(parse_region_weights(request.weights)) if request.weights else ()
+    if asked and (missing := [name for name in weighted if name not in asked]):
+        raise ParameterError("weights_by_region", request.weights, f"of --regions, and {missing[0]} is not")
+    return asked or weighted or parse_regions(ANTIBODY_REGIONS)
+
+
+def region_ranking(
+    spaces: Sequence[StoredSpace],
+    rankings: Sequence[StoredRanking],
+    weights: Mapping[str, float],
+    *,
+    is_default: bool = False,
+) -> StoredRanking:
+    """Put a ranking together of spaces that differ in the region only.
+
+    Parameters
+    ----------
+    spaces : sequence of StoredSpace
+        Of the database; those of the model and layer of the first that reads domains are meant.
+    rankings : sequence of StoredRanking
+        Of the database; a space's own one has its transform.
+    weights : mapping of str to float
+        By region.
+    is_default : bool
+
+    Raises
+    ------
+    ParameterError
+        If there is no space of a region.
+    """
+    of_domains = [s for s in spaces if s.spec.reads_domains]
+    if not of_domains:
+        expected = (
+            "left out: the database has no space of variable domains (plmsearch embed DB --preset antibody)"
+        )
+        raise ParameterError("weights_by_region", _written(weights), expected)
+    first = of_domains[0].spec
+    like = {s.spec.region: s for s in of_domains if _but_region(s.spec) == _but_region(first)}
+    parts = []
+    for region, weight in weights.items():
+        if region not in like:
+            expected = f"of the regions that were embedded: {', '.join(like)}"
+            raise ParameterError("weights_by_region", _written(weights), expected)
+        parts.append(
+            RankingPart(like[region], weight, own_ranking(like[region], rankings).parts[0].transform)
+        )
+    is_preset = list(weights) == list(parse_regions(ANTIBODY_REGIONS)) and len(set(weights.values())) == 1
+    name = ANTIBODY_RANKING if is_preset else f"{ANTIBODY_RANKING}:{_written(weights)}"
+    ranking = StoredRanking(0, name, tuple(parts), is_default)
+    return next((r for r in rankings if r.key == ranking.key), ranking)
+
+
+def add_region_ranking(repository: Repository, request: SpaceRequest, *, is_default: bool) -> None:
+    """Store the ranking of the regions that were asked for, if there are several and it is not there."""
+    regions = regions_of(request)
+    weights = parse_region_weights(request.weights) if request.weights else dict.fromkeys(regions, 1.0)
+    rankings = repository.rankings()
+    ranking = region_ranking(repository.spaces(), rankings, weights, is_default=is_default)
+    if ranking.ranking_id == 0 and len(ranking.parts) > 1 and ranking.name not in {r.name for r in rankings}:
+        repository.add_ranking(ranking)
+
+
+def _but_region(spec: EmbeddingSpec) -> tuple[object, ...]:
+    return (spec.model_id, spec.weights_digest, spec.layer, spec.pooling, spec.numbering)
+
+
+def _written(weights: Mapping[str, float]) -> str:
+    return ",".join(f"{region}={weight:g}" for region, weight in weights.items())
