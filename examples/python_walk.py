@@ -44,7 +44,7 @@ def share_found(path: Path, model: str) -> float:
             genes = f"{query.metadata['v_call']} and {hit.metadata['v_call']}"
             print(f"  {query.record_id} -> {hit.target}: {families}; {genes}; score {hit.score:.3f}")
 
-        # Vectors can be searched with too, of one space; a shipped centre is taken off by locus, so they need theirs.
+        # Vectors of one space can be searched with too; centres are by locus, so they need theirs.
         space = db.spaces()[0].spec.name
         first = db.vectors([hits[0].target], space=space)
         again = db.search(first, k=1, space=space, loci=[hits[0].metadata["locus"]])[0][0]
