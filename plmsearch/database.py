@@ -20,6 +20,7 @@ from plmsearch.embedding.spec import EmbeddingSpec, LongPolicy, Preset, SpaceReq
 from plmsearch.errors import DatabaseNotFound, EmbeddingSpecMismatch, ParameterError
 from plmsearch.filters.parse import parse_condition
 from plmsearch.ingest.chunks import ChunkWriter, SpaceGroup, group_spaces
+from plmsearch.ingest.domain_names import refuse_ambiguous
 from plmsearch.ingest.genes import GeneFinder, gene_finder
 from plmsearch.ingest.presets import add_region_ranking
 from plmsearch.ingest.provenance import record_run
@@ -33,9 +34,11 @@ from plmsearch.ingest.spaces import (
     like_default,
     load_specs,
     reads_domains,
+    receptor_warning,
 )
 from plmsearch.metadata import widen
 from plmsearch.nulls import refresh_nulls
+from plmsearch.pair_searcher import PairSearcher
 from plmsearch.reader import Record
 from plmsearch.sequences import SequenceRecord
 from plmsearch.store.directory import Layout, storage_errors
@@ -120,7 +123,7 @@ def _widened(stored: Mapping[str, str], seen: Mapping[str, str]) -> dict[str, st
     return {name: widen(kind, stored.get(name, kind)) for name, kind in seen.items()}
 
 
-class Database(AllPairsSearcher, Cdr3Searcher):
+class Database(AllPairsSearcher, Cdr3Searcher, PairSearcher):
     """A database directory; made by `open_database`.
 
     Parameters
@@ -215,6 +218,9 @@ class Database(AllPairsSearcher, Cdr3Searcher):
         self._require_space(self._least_missing(new, wishes, seen), "the new embeddings")
         if new is not None and new.choice:
             show.say(f"model {new.choice}")
+        specs = [s.spec for s in self.spaces()] if new is None else new.specs
+        if warning := receptor_warning(specs, seen.sample):
+            show.say(warning)
         with self.writing(show) as repository:
             if new is not None and not repository.spaces():
                 repository.add_first_spaces(new.specs)
@@ -280,6 +286,8 @@ class Database(AllPairsSearcher, Cdr3Searcher):
         self._require_space(missing, "the new embeddings")
         finder = gene_finder(genes or GeneOptions(), specs, show.say)
         with self.writing(show) as repository:
+            if reads_domains(asked):
+                refuse_ambiguous(repository)
             spaces = [self._space_to_fill(repository, spec) for spec in specs]
             rules = AddOptions(long=long)
             writer = ChunkWriter(repository, Layout(self.path), self._groups(spaces), rules, show, finder)
