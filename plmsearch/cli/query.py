@@ -216,7 +216,9 @@ def query(
     _check_usage(kind, format_output, rerank, candidates, max_evalue, sort)
     queried = _queried_database(inputs or ())
     if (translate or contigs) and (record or cdr3 or queried is not None):
-        raise typer.BadParameter("stored records and --cdr3 are residues: leave out --translate and --contigs")
+        raise typer.BadParameter(
+            "stored records and --cdr3 are residues: leave out --translate and --contigs"
+        )
     policy = AddOptions(on_invalid, long=long)  # type: ignore[arg-type]
     wishes = SearchOptions(
         k=k or _DEFAULT_K,
