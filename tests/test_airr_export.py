@@ -186,14 +186,6 @@ def test_a_condition_limits_and_mistakes_are_named(tmp_path):
     assert told.code == 1 and ".tsv" in told.err and not (tmp_path / "x.parquet").exists()
 
 
-def test_a_row_of_a_domain_takes_no_id_of_another_record(tmp_path):
-    db = make_antibodies(tmp_path / "db", [SequenceRecord("a", VH + "GGGGSGGGGSGGGGS" + VL)])
-    with open_database(db) as opened:
-        opened.add([SequenceRecord("a#2", VH)])
-    told = cli("export", db, "-o", tmp_path / "x.tsv", "--format", "airr")
-    assert told.code == 1 and "'a#2'" in told.err and not (tmp_path / "x.tsv").exists()
-
-
 @pytest.mark.parametrize(
     "name",
     ["clones/genairr_dev.tsv", "formats/good_rearrangement.tsv", "formats/rearrangement_ig.tsv",

@@ -14,7 +14,7 @@ from plmsearch.embedding.spec import SpaceRequest
 from plmsearch.errors import EmbeddingError
 from plmsearch.genes import call_genes
 from plmsearch.ingest.domains import find_domains
-from plmsearch.ingest.report import AddReport
+from plmsearch.ingest.report import AddOptions, AddReport, GeneOptions
 from plmsearch.ingest.scan import RecordList
 from plmsearch.search.cdr3 import Cdr3Options, cdr3_identity
 from plmsearch.search.hits import SearchOptions
@@ -25,10 +25,12 @@ N = 60
 
 
 def make_antibodies(path: Path, given: Sequence[tuple[str, str] | SequenceRecord]) -> Path:
-    """A `kmer` database of the variable domains of records."""
+    """A `kmer` database of the variable domains of records, with the genes that the records call only."""
     rows = [r if isinstance(r, SequenceRecord) else SequenceRecord(*r) for r in given]
     with open_database(path, create=True) as db:
-        db.add_inputs([RecordList(rows, "rows")], request=SpaceRequest("kmer", preset="antibody"))
+        options = AddOptions(genes=GeneOptions(infer=False))
+        request = SpaceRequest("kmer", preset="antibody")
+        db.add_inputs([RecordList(rows, "rows")], request=request, options=options)
     return path
 
 

@@ -321,7 +321,7 @@ def test_genes_of_a_hit_are_those_of_its_domain(path):
         expected = "IGKV1-39" if "IGK" in given else inferred(domain).partition("*")[0]
         assert (v_gene, v_family) == (expected, expected.partition("-")[0][:5])
         assert isotype == "", "no light chain has one"
-        assert others == [inferred(domain), "", "0.7500", "human"]
+        assert others == [inferred(domain), "IGKJ1", "0.7500", "human"]
 
 
 def test_values_keep_their_types(path, tmp_path):

@@ -96,7 +96,7 @@ def export_airr(reader: Reader, target: str | Path, *, where: str | None = None)
     Raises
     ------
     ParameterError
-        If the name ends otherwise, or ``id#2`` of a second domain is the id of another record.
+        If the name ends otherwise.
     FilterError
         If the condition cannot be read, or does not fit the columns.
     StorageError
@@ -131,8 +131,6 @@ class _Row:
 
 def _rows_of_page(reader: Reader, page: Sequence[StoredRecord]) -> Iterator[_Row]:
     domains = reader.repository.domains({r.sequence_id for r in page})
-    several = [r for r in page if len(domains.get(r.sequence_id, ())) > 1]
-    _refuse_taken(reader, [f"{r.record_id}#{d.number}" for r in several for d in domains[r.sequence_id]])
     for record in page:
         found = domains.get(record.sequence_id, [])
         if len(found) < 2:
@@ -143,13 +141,6 @@ def _rows_of_page(reader: Reader, page: Sequence[StoredRecord]) -> Iterator[_Row
         for domain in found:
             unit = record._replace(domain=domain)
             yield _Row(unit, unit.unit_id, len(found), holds_calls=called == [domain])
-
-
-def _refuse_taken(reader: Reader, names: Sequence[str]) -> None:
-    """Refuse two rows of one id."""
-    for name in reader.repository.records_by_id(names) if names else ():
-        expected = "that of no record, for a domain of another is called so in an AIRR table"
-        raise ParameterError("record id", name, expected)
 
 
 @dataclass(frozen=True, slots=True)

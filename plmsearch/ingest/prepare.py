@@ -37,7 +37,7 @@ class Prepared:
     metadata_json : str
         Canonical.
     notes : mapping of str to int
-        What normalising changed.
+        What normalising changed, and what the reader noticed.
     reason : str
         Why the row is to be left out; empty if it is not.
     """
@@ -88,12 +88,12 @@ def prepare(
     InvalidResidueError, EmptySequenceError, NucleotideSequenceError, TranslationError, SequenceTooLongError
         If the policy is to stop.
     """
-    if record.unusable is not None:
+    if record.unusable is not None and not (record.sequence and options.on_invalid == "mask"):
         return _unusable(record, record.unusable, options)
     chains = [record.sequence]
     if takes_chains and CHAIN_SEPARATOR in record.sequence:
         chains = [c for c in record.sequence.split(CHAIN_SEPARATOR) if c.strip()] or [""]
-    notes: Counter[str] = Counter()
+    notes: Counter[str] = Counter(record.notes)
     try:
         residues = CHAIN_SEPARATOR.join(_residues(chain, record, options, notes) for chain in chains)
     except (InvalidResidueError, EmptySequenceError, NucleotideSequenceError) as error:

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from plmsearch.domains import CHAIN_SEPARATOR
 from plmsearch.errors import ParameterError
 from plmsearch.filters.derived import DERIVED_COLUMNS
 from plmsearch.metadata import typed
 from plmsearch.search.alignment import Alignment, aligned_rows
 from plmsearch.search.cdr3 import cdr3_identity
 from plmsearch.search.hits import Hit, Query
+from plmsearch.search.likeness import LIKENESS_COLUMNS
 from plmsearch.search.receptors import cdr3_of, derived_value
 
 __all__ = ["DERIVED_HIT_COLUMNS", "HIT_COLUMNS", "choose_columns", "column_types", "header", "hit_rows"]
@@ -26,6 +28,15 @@ Value = Callable[[Query, Hit], object]
 def _of_alignment(name: str) -> Value:
     """Return a field of the alignment; None where there is none."""
     return lambda _, h: None if h.alignment is None else getattr(h.alignment, name)
+
+
+def _of_pair(name: str) -> Value:
+    """Return what only a hit of a pair has; None where there is none."""
+    return lambda _, h: None if h.pair is None else getattr(h.pair, name)
+
+
+def _n_residues(residues: str) -> int:
+    return len(residues) - residues.count(CHAIN_SEPARATOR)
 
 
 def _aligned_row(number: int) -> Value:
@@ -56,11 +67,19 @@ HIT_COLUMNS: Mapping[str, Value] = {
     "rank": lambda _, h: h.rank,
     "score": lambda _, h: None if h.score != h.score else h.score,
     "cdr3_identity": _cdr3_identity,
+    **LIKENESS_COLUMNS,
     "emb_pvalue": lambda _, h: h.emb_pvalue,
     "emb_evalue": lambda _, h: h.emb_evalue,
     "description": lambda _, h: h.description,
-    "qlen": lambda q, _: len(q.residues) or None,
-    "tlen": lambda _, h: len(h.residues),
+    "query_light": _of_pair("query_light"),
+    "target_light": _of_pair("target_light"),
+    "score_heavy": _of_pair("score_heavy"),
+    "score_light": _of_pair("score_light"),
+    "n_heavy": _of_pair("n_heavy"),
+    "n_light": _of_pair("n_light"),
+    "several_heavy": lambda _, h: None if h.pair is None else h.pair.n_heavy > 1,
+    "qlen": lambda q, _: _n_residues(q.residues) or None,
+    "tlen": lambda _, h: _n_residues(h.residues),
     "qseq": lambda q, _: q.residues or None,
     "tseq": lambda _, h: h.residues,
     "raw": _of_alignment("score"),
@@ -72,7 +91,7 @@ HIT_COLUMNS: Mapping[str, Value] = {
 }
 
 #: Derived columns of the domain that was found; a metadata column of the same name comes first.
-DERIVED_HIT_COLUMNS = tuple(name for name in DERIVED_COLUMNS if name != "n_domains")
+DERIVED_HIT_COLUMNS = (*(name for name in DERIVED_COLUMNS if name != "n_domains"), "donor")
 
 _META = "meta."
 _PYTHON_TYPES = {"bool": bool, "int": int, "float": float, "text": str}
@@ -128,7 +147,7 @@ def choose_columns(chosen: str, metadata: Mapping[str, str]) -> list[str]:
 def column_types(columns: Sequence[str], metadata: Mapping[str, str]) -> dict[str, type]:
     """Return the Python type of each metadata column and derived column that was chosen."""
     stored = {_shown_name(c): metadata[c.removeprefix(_META)] for c in columns if c.startswith(_META)}
-    derived = {c: DERIVED_COLUMNS[c] for c in columns if c in DERIVED_HIT_COLUMNS}
+    derived = {c: DERIVED_COLUMNS.get(c, "text") for c in columns if c in DERIVED_HIT_COLUMNS}
     return {name: _PYTHON_TYPES[kind] for name, kind in (derived | stored).items()}
 
 

@@ -11,7 +11,7 @@ from plmsearch.domains import CutDomain
 from plmsearch.filters.derived import GENE_COLUMNS, gene_names
 from plmsearch.store.rows import StoredDomain
 
-__all__ = ["DONOR_COLUMNS", "cdr3_of", "derived_value", "donor_of", "genes_of"]
+__all__ = ["DONOR_COLUMNS", "cdr3_of", "cut_of", "derived_value", "donor_of", "genes_of"]
 
 #: Columns that name a donor, the first that a record has.
 DONOR_COLUMNS = ("subject_id", "donor")
@@ -47,10 +47,11 @@ def _genes(column: str, metadata: Mapping[str, str], domain: StoredDomain | None
 
 def cdr3_of(residues: str, domain: StoredDomain) -> str:
     """Return the CDR3 of a domain, given its residues (`StoredRecord.unit_residues`)."""
-    return _cut(residues, domain).region("cdr3")
+    return cut_of(residues, domain).region("cdr3")
 
 
-def _cut(residues: str, domain: StoredDomain) -> CutDomain:
+def cut_of(residues: str, domain: StoredDomain) -> CutDomain:
+    """Return a stored domain with its own residues."""
     end = domain.ends[-1]
     return CutDomain(domain.number, domain.locus, 0, end, residues[:end], domain.ends, domain.is_complete)
 
@@ -63,7 +64,7 @@ def derived_value(
     Parameters
     ----------
     name : str
-        Of `plmsearch.filters.derived.DERIVED_COLUMNS`, but for ``n_domains``.
+        Of `plmsearch.filters.derived.DERIVED_COLUMNS`, but for ``n_domains``; or ``donor``.
     metadata : mapping of str to str
         Of the record.
     domain : StoredDomain or None
@@ -76,6 +77,8 @@ def derived_value(
     str, int, float, bool or None
         Several genes are parted by commas; None where there is no value.
     """
+    if name == "donor":
+        return donor_of(metadata) or None
     if name in GENE_COLUMNS:
         return ",".join(_genes(name, metadata, domain)) or None
     if domain is None:
@@ -83,7 +86,7 @@ def derived_value(
     if name in _OF_DOMAIN:
         value: str | float | bool | None = getattr(domain, _OF_DOMAIN[name])
         return None if value == "" else value
-    cut = _cut(residues, domain)
+    cut = cut_of(residues, domain)
     if name.startswith("junction_aa"):
         return (len(cut.junction) if name == "junction_aa_length" else cut.junction) or None
     return cut.region(name.removesuffix("_aa")) or None
