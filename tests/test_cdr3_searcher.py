@@ -80,6 +80,7 @@ def test_every_record_that_fits_is_found_and_no_other(table, db_path, least, sam
         answers = list(db.search_alike_all(db, wishes, SearchOptions(), report=report))
     left_out = {row.record_id for row in report.skipped}
     lacking = {"v": "sim_h0006", "j": "sim_h0008"}
+    assert {row.source for row in report.skipped} <= {str(db_path)}
     assert left_out == {lacking[name] for name in same if name in lacking}
     assert [q.query_id for q, _ in answers] == [i for i in table.sequence_id if i not in left_out]
     by_id = table.set_index("sequence_id", drop=False)
@@ -192,6 +193,10 @@ def test_what_is_deleted_or_in_no_domain_is_not_found(tmp_path):
     found = cli("query", path, path, "--min-cdr3-identity", 0, "--format-output", "query,target")
     assert found.rows == [["b", "b"]]
     assert found.code == 3 and "'no'" in found.err
+    alone = cli("query", path, "--id", "no", "--min-cdr3-identity", 0)
+    assert alone.code == 3 and "'no'" in alone.err and alone.rows == []
+    gone = cli("query", path, "--id", "a", "--min-cdr3-identity", 0)
+    assert gone.code == 1 and "no record 'a'" in gone.err
 
 
 def test_a_database_without_domains_is_refused_with_the_command_that_mends_it(tmp_path):

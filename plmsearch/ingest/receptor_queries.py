@@ -59,15 +59,22 @@ def asked_of_strings(cdr3s: Iterable[Cdr3Query]) -> list[Asked]:
     return [Asked(Query(one.given, cdr3=one.cdr3), Receptor(one.cdr3)) for one in cdr3s]
 
 
-def asked_of_stored(records: Sequence[StoredRecord]) -> list[Asked]:
-    """Make queries of variable domains of stored records, given as `StoredRecord.domain`."""
+def asked_of_stored(records: Sequence[StoredRecord], source: str) -> list[Asked]:
+    """Make queries of variable domains of stored records, given as `StoredRecord.domain`.
+
+    Parameters
+    ----------
+    records : sequence of StoredRecord
+    source : str
+        Name of the database, for messages.
+    """
     asked = []
     for query, record in zip(stored_as_queries(records, {}), records, strict=True):
         domain = record.domain
         assert domain is not None  # units have one
         v, j = (genes_of(record.metadata, domain, segment) for segment in _SEGMENTS)
         receptor = Receptor(cdr3_of(record.unit_residues, domain), domain.locus, v, j)
-        asked.append(Asked(query, receptor, domain.sequence_id, record.sequence_id))
+        asked.append(Asked(query, receptor, domain.sequence_id, record.sequence_id, source))
     return asked
 
 

@@ -347,6 +347,10 @@ class CatalogReader:
         """Tell whether any variable domain is stored."""
         return bool(self._scalar(select(select(t.domains.c.number).exists())))
 
+    def has_several_domains(self) -> bool:
+        """Tell whether a sequence has more than one variable domain."""
+        return bool(self._scalar(select(select(t.domains.c.number).where(t.domains.c.number > 1).exists())))
+
     def n_not_looked_at(self) -> int:
         """Count live and known sequences whose variable domains nobody has looked for."""
         return self._n_without_domains()
