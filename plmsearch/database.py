@@ -38,6 +38,7 @@ from plmsearch.ingest.spaces import (
 )
 from plmsearch.metadata import widen
 from plmsearch.nulls import refresh_nulls
+from plmsearch.pair_searcher import PairSearcher
 from plmsearch.reader import Record
 from plmsearch.sequences import SequenceRecord
 from plmsearch.store.directory import Layout, storage_errors
@@ -122,7 +123,7 @@ def _widened(stored: Mapping[str, str], seen: Mapping[str, str]) -> dict[str, st
     return {name: widen(kind, stored.get(name, kind)) for name, kind in seen.items()}
 
 
-class Database(AllPairsSearcher, Cdr3Searcher):
+class Database(AllPairsSearcher, Cdr3Searcher, PairSearcher):
     """A database directory; made by `open_database`.
 
     Parameters

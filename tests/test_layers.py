@@ -53,6 +53,7 @@ LAYERS: dict[str, Rank] = {
     "searcher": (4, 2),
     "all_pairs": (4, 3),
     "cdr3_searcher": (4, 3),
+    "pair_searcher": (4, 3),
     "overview": (4, 5),
     "doctor": (4, 3),
     "verify": (4, 3),

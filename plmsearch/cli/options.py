@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from plmsearch.embedding.options import ModelOptions
     from plmsearch.embedding.spec import SpaceRequest
+    from plmsearch.formats.paired import Pairing
     from plmsearch.formats.read import InputFile
     from plmsearch.ingest.report import GeneOptions
 
@@ -24,13 +25,16 @@ __all__ = [
     "Debug",
     "Device",
     "Germlines",
+    "HeavyCol",
     "IdCol",
     "Layers",
+    "LightCol",
     "LockTimeout",
     "Long",
     "Model",
     "NoGermlines",
     "OnInvalid",
+    "PairBy",
     "Pool",
     "Precision",
     "Preset",
@@ -47,6 +51,7 @@ __all__ = [
     "gene_options",
     "model_options",
     "opened",
+    "pairing",
     "space_request",
 ]
 
@@ -125,6 +130,24 @@ OnInvalid = Annotated[
 ]
 IdCol = Annotated[str | None, typer.Option(help="Column with the record ids of a table.", metavar="NAME")]
 SeqCol = Annotated[str | None, typer.Option(help="Column with the residues of a table.", metavar="NAME")]
+HeavyCol = Annotated[
+    str | None,
+    typer.Option(
+        help="Column with the heavy chains of a table of pairs; with --light-col, a row becomes one record.",
+        metavar="NAME",
+    ),
+]
+LightCol = Annotated[
+    str | None, typer.Option(help="Column with the light chains of a table of pairs.", metavar="NAME")
+]
+PairBy = Annotated[
+    str | None,
+    typer.Option(
+        help="How the headers of FASTA name pairs: id (x_VH and x_VL, x_heavy and x_light, x_H and x_L) or "
+        "header (words such as cell_id=X).",
+        metavar="WAY",
+    ),
+]
 Translate = Annotated[
     bool,
     typer.Option(
@@ -163,13 +186,16 @@ def opened(
     seq_col: str | None,
     translate: bool,
     contigs: Path | None,
+    pairing: Pairing | None = None,
 ) -> list[InputFile]:
     """Open inputs; `stack` closes them."""
     from plmsearch.formats.read import open_input
 
     return [
         stack.enter_context(
-            open_input(one, id_col=id_col, seq_col=seq_col, translate=translate, contigs=contigs)
+            open_input(
+                one, id_col=id_col, seq_col=seq_col, translate=translate, contigs=contigs, pairing=pairing
+            )
         )
         for one in inputs
     ]
@@ -190,6 +216,13 @@ def gene_options(germlines: Path | None, species: str | None, no_germlines: bool
 
     path = None if germlines is None else str(germlines)
     return GeneOptions(path, species, infer=not no_germlines)
+
+
+def pairing(heavy_col: str | None, light_col: str | None, pair_by: str | None) -> Pairing:
+    """Gather how an input keeps the chains of a pair together."""
+    from plmsearch.formats.paired import Pairing
+
+    return Pairing(heavy_col, light_col, pair_by)
 
 
 def space_request(

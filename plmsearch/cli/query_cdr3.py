@@ -95,6 +95,13 @@ class By:
     ranking: StoredRanking | None
     report: AddReport
 
+    @property
+    def default_columns(self) -> Sequence[str]:
+        """What is written unless columns are chosen."""
+        from plmsearch.formats.hits import CDR3_HIT_COLUMNS
+
+        return [c for c in CDR3_HIT_COLUMNS if c != "score" or self.ranking is not None]
+
     def results(
         self,
         cdr3s: Sequence[str],

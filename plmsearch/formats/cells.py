@@ -15,7 +15,7 @@ Row = Mapping[str, object]
 #: How floats are written in tsv, csv and table. Fractions as MMseqs2 does, E-values as BLAST does; any
 #: other float in full.
 _FLOAT_FORMATS = {
-    **dict.fromkeys(("score", "score_to_representative"), "z.6f"),
+    **dict.fromkeys(("score", "score_to_representative", "score_heavy", "score_light"), "z.6f"),
     **dict.fromkeys(("emb_pvalue", "emb_evalue", "evalue"), ".3g"),
     **dict.fromkeys(("fident", "qcov", "tcov"), ".3f"),
     **dict.fromkeys((f"{region}_identity" for region in (*REGIONS, "v_region")), ".3f"),

@@ -57,6 +57,7 @@ __all__ = [
     "DEFAULT_HIT_COLUMNS",
     "DOMAIN_HIT_COLUMNS",
     "HIT_FORMATS",
+    "PAIR_HIT_COLUMNS",
     "HitFormat",
     "hit_format",
     "with_domain",
@@ -80,6 +81,12 @@ CDR3_HIT_COLUMNS = ("query", "target", "domain", "rank", "cdr3_aa", "cdr3_identi
 #: What an immunologist looks at first, in front of the description of a hit that is a variable domain.
 DOMAIN_HIT_COLUMNS = ("cdr3_aa", "cdr3_identity", "same_v")
 
+#: The same of pairs of a heavy and a light chain.
+PAIR_HIT_COLUMNS = (
+    *("query", "target", "target_light", "cell_id", "rank", "score", "score_heavy", "score_light"),
+    *("n_heavy", "n_light", "several_heavy", "emb_pvalue", "emb_evalue", "description"),
+)
+
 
 def with_domain(columns: Sequence[str]) -> tuple[str, ...]:
     """Return columns with those of variable domains: which one, its CDR3, and whether the V gene is the same.
@@ -98,8 +105,10 @@ COLUMN_TYPES: Mapping[str, type] = {
     **dict.fromkeys(("query", "target", "description", "qseq", "tseq", "cigar"), str),
     **dict.fromkeys(("qaln", "midline", "taln"), str),
     **dict.fromkeys(("rank", "alnlen", "mismatch", "gapopen", "qstart", "qend", "tstart", "tend"), int),
-    **dict.fromkeys(("qlen", "tlen", "raw", "domain"), int),
-    "emb_only": bool,
+    **dict.fromkeys(("qlen", "tlen", "raw", "domain", "n_heavy", "n_light"), int),
+    **dict.fromkeys(("query_light", "target_light"), str),
+    **dict.fromkeys(("score_heavy", "score_light"), float),
+    **dict.fromkeys(("emb_only", "several_heavy"), bool),
     **dict.fromkeys(("score", "emb_pvalue", "emb_evalue", "fident", "qcov", "tcov", "evalue", "bits"), float),
     **dict.fromkeys((f"{region}_identity" for region in (*REGIONS, "v_region")), float),
     **dict.fromkeys((f"cosine_{region}" for region in (*REGIONS, "whole", "cdrs", "fwr")), float),

@@ -132,7 +132,7 @@ def validate_queries(inputs: Sequence[Input], specs: Sequence[EmbeddingSpec], po
     usable = False
     for one in inputs:
         for record in one:
-            usable |= not prepare(record, policy, max_residues=_max_residues(specs)).reason
+            usable |= not _prepared(record, specs, policy).reason
     return usable
 
 
@@ -170,7 +170,7 @@ def embed_queries(
     for spec in specs:
         groups.setdefault(forward_key(spec), []).append(spec)
     for part in slices(records, QUERIES_AT_ONCE):
-        rows = [prepare(r, policy, max_residues=_max_residues(specs)) for r in part]
+        rows = [_prepared(r, specs, policy) for r in part]
         good = [row for row in rows if not row.reason]
         report.n_rows += len(rows)
         report.n_skipped += len(rows) - len(good)
@@ -197,6 +197,12 @@ def embed_queries(
             queries = [q for q, is_kept in zip(queries, can_search, strict=True) if is_kept]
         if queries:
             yield queries, np.concatenate([made[spec][can_search] for spec in specs], axis=1)
+
+
+def _prepared(record: SequenceRecord, specs: Sequence[EmbeddingSpec], policy: AddOptions) -> Prepared:
+    """Normalise and validate a query; where domains are compared it may hold several chains."""
+    reads_domains = specs[0].reads_domains
+    return prepare(record, policy, max_residues=_max_residues(specs), takes_chains=reads_domains)
 
 
 def _queries_of(
@@ -232,6 +238,7 @@ def domain_queries(row: Prepared, report: AddReport) -> list[Query]:
             name,
             row.hash_hex,
             metadata=row.metadata,
+            row=row.record.row,
         )
         for domain in found
     ]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from plmsearch.domains import CHAIN_SEPARATOR
 from plmsearch.errors import ParameterError
 from plmsearch.filters.derived import DERIVED_COLUMNS
 from plmsearch.metadata import typed
@@ -27,6 +28,15 @@ Value = Callable[[Query, Hit], object]
 def _of_alignment(name: str) -> Value:
     """Return a field of the alignment; None where there is none."""
     return lambda _, h: None if h.alignment is None else getattr(h.alignment, name)
+
+
+def _of_pair(name: str) -> Value:
+    """Return what only a hit of a pair has; None where there is none."""
+    return lambda _, h: None if h.pair is None else getattr(h.pair, name)
+
+
+def _n_residues(residues: str) -> int:
+    return len(residues) - residues.count(CHAIN_SEPARATOR)
 
 
 def _aligned_row(number: int) -> Value:
@@ -61,8 +71,15 @@ HIT_COLUMNS: Mapping[str, Value] = {
     "emb_pvalue": lambda _, h: h.emb_pvalue,
     "emb_evalue": lambda _, h: h.emb_evalue,
     "description": lambda _, h: h.description,
-    "qlen": lambda q, _: len(q.residues) or None,
-    "tlen": lambda _, h: len(h.residues),
+    "query_light": _of_pair("query_light"),
+    "target_light": _of_pair("target_light"),
+    "score_heavy": _of_pair("score_heavy"),
+    "score_light": _of_pair("score_light"),
+    "n_heavy": _of_pair("n_heavy"),
+    "n_light": _of_pair("n_light"),
+    "several_heavy": lambda _, h: None if h.pair is None else h.pair.n_heavy > 1,
+    "qlen": lambda q, _: _n_residues(q.residues) or None,
+    "tlen": lambda _, h: _n_residues(h.residues),
     "qseq": lambda q, _: q.residues or None,
     "tseq": lambda _, h: h.residues,
     "raw": _of_alignment("score"),

@@ -20,7 +20,17 @@ from plmsearch.search.alignment import Alignment
 from plmsearch.store.rows import StoredDomain, StoredRecord
 from plmsearch.types import Float1D, Int1D
 
-__all__ = ["RERANKERS", "SORTS", "Found", "Hit", "Query", "SearchOptions", "is_excluded", "make_hits"]
+__all__ = [
+    "RERANKERS",
+    "SORTS",
+    "Found",
+    "Hit",
+    "PairFacts",
+    "Query",
+    "SearchOptions",
+    "is_excluded",
+    "make_hits",
+]
 
 #: Ways to re-rank hits.
 RERANKERS = ("align",)
@@ -170,6 +180,8 @@ class Query:
         Where nothing else of the query is known.
     metadata : mapping of str to str
         Of the record.
+    row : int or None
+        Of the record in its input.
     """
 
     query_id: str
@@ -181,6 +193,7 @@ class Query:
     record_hash: str = ""
     cdr3: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    row: int | None = None
 
 
 class Found(NamedTuple):
@@ -203,6 +216,28 @@ class Found(NamedTuple):
     pvalues: np.ndarray[Any, np.dtype[np.float64]] | None = None
     evalues: np.ndarray[Any, np.dtype[np.float64]] | None = None
     cosines: Mapping[str, Float1D] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PairFacts:
+    """What a hit of a pair has besides.
+
+    Parameters
+    ----------
+    query_light, target_light : str
+        The light chains: ids of records, or ``id#2`` in the record of the heavy chain.
+    score_heavy, score_light : float
+        Cosine similarity of the chains; `Hit.score` is their mean.
+    n_heavy, n_light : int
+        Distinct productive chains of the kind in the target's cell, or domains in its record.
+    """
+
+    query_light: str
+    target_light: str
+    score_heavy: float
+    score_light: float
+    n_heavy: int
+    n_light: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +276,9 @@ class Hit:
         own, and `target` is the record's id all the same.
     cosines : mapping of str to float or None
         Cosine similarities by region, where they were asked for.
+    pair : PairFacts or None
+        Where pairs of a heavy and a light chain are searched: `target`, `domain` and metadata are those of
+        the heavy chain, `residues` of both.
     """
 
     query: str
@@ -256,6 +294,7 @@ class Hit:
     emb_only: bool | None = None
     domain: StoredDomain | None = None
     cosines: Mapping[str, float] | None = None
+    pair: PairFacts | None = None
 
 
 def make_hits(
