@@ -44,9 +44,11 @@ def share_found(path: Path, model: str) -> float:
             genes = f"{query.metadata['v_call']} and {hit.metadata['v_call']}"
             print(f"  {query.record_id} -> {hit.target}: {families}; {genes}; score {hit.score:.3f}")
 
-        # Vectors can be searched with too; a shipped centre is taken off by locus, so they need theirs.
-        first = db.vectors([hits[0].target])
-        assert np.isclose(db.search(first, k=1, loci=[hits[0].metadata["locus"]])[0][0].score, 1)
+        # Vectors of one space can be searched with too; centres are by locus, so they need theirs.
+        space = db.spaces()[0].spec.name
+        first = db.vectors([hits[0].target], space=space)
+        again = db.search(first, k=1, space=space, loci=[hits[0].metadata["locus"]])[0][0]
+        assert np.isclose(again.score, 1)
 
     pairs = zip(queries, hits, strict=True)
     return float(np.mean([query.metadata["clone_id"] == hit.metadata["clone_id"] for query, hit in pairs]))

@@ -19,6 +19,7 @@ from plmsearch.embedding.spec import EmbeddingSpec, LongPolicy, Preset, SpaceReq
 from plmsearch.errors import DatabaseNotFound, EmbeddingSpecMismatch, ParameterError
 from plmsearch.filters.parse import parse_condition
 from plmsearch.ingest.chunks import ChunkWriter, SpaceGroup, group_spaces
+from plmsearch.ingest.domain_names import refuse_ambiguous
 from plmsearch.ingest.presets import add_region_ranking
 from plmsearch.ingest.provenance import record_run
 from plmsearch.ingest.report import AddOptions, AddReport, Progress
@@ -28,8 +29,10 @@ from plmsearch.ingest.spaces import (
     check_request,
     choose_new_spaces,
     default_model,
+    like_default,
     load_specs,
     reads_domains,
+    receptor_warning,
 )
 from plmsearch.metadata import widen
 from plmsearch.nulls import refresh_nulls
@@ -210,6 +213,9 @@ class Database(AllPairsSearcher):
         self._require_space(self._least_missing(new, wishes, seen), "the new embeddings")
         if new is not None and new.choice:
             show.say(f"model {new.choice}")
+        specs = [s.spec for s in self.spaces()] if new is None else new.specs
+        if warning := receptor_warning(specs, seen.sample):
+            show.say(warning)
         with self.writing(show) as repository:
             if new is not None and not repository.spaces():
                 repository.add_first_spaces(new.specs)
@@ -263,13 +269,15 @@ class Database(AllPairsSearcher):
         if long in {"skip", "error"}:
             raise ParameterError("long", long, "window or truncate: no stored sequence is left out")
         model = request.model or default_model(self.spaces(), self.path)
-        asked = replace(request, model=model)
+        asked = replace(like_default(request, self.spaces()), model=model)
         embedder, specs = load_specs(asked, long, self.model_options)
         self._embedders[embedder.card.model_id, embedder.weights_digest] = embedder
         stored = {s.spec.name: s.space_id for s in self.spaces()}
         missing = [(self.repository.n_without_vector(stored.get(s.name, -1)), s.dim) for s in specs]
         self._require_space(missing, "the new embeddings")
         with self.writing(show) as repository:
+            if reads_domains(asked):
+                refuse_ambiguous(repository)
             spaces = [self._space_to_fill(repository, spec) for spec in specs]
             writer = ChunkWriter(
                 repository, Layout(self.path), self._groups(spaces), AddOptions(long=long), show

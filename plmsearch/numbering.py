@@ -24,7 +24,8 @@ Limitations
 -----------
 Ends that genes leave open stay so: ``VTVS`` before an A that begins no known constant domain ends with that
 A, and 4 of 5,542 published heavy chains, cut off at their start, take residues of a leader for their own. TRA
-and TRD share V genes, so a delta chain may be named TRA.
+and TRD share V genes, so a delta chain may be named TRA. T-cell receptors are found less surely than
+antibodies: immunum's confidence in some alpha chains is below its own least one.
 """
 
 from __future__ import annotations
@@ -300,10 +301,12 @@ def _to_domain(result: immunum.NumberingResult, residues: str, offset: int) -> D
     if numbering is None or result.query_start is None or result.query_end is None:
         return None
     sizes = Counter(_region_of(position) for position in numbering)
-    if not sizes["cdr3"] or not _has_anchors(numbering):
+    locus = _LOCI[str(result.chain)]
+    early = _early_by(numbering) if locus.startswith("TR") else 0
+    sizes["cdr3"], sizes["fwr4"] = sizes["cdr3"] - early, sizes["fwr4"] + early
+    if sizes["cdr3"] < 1 or not (early or _has_anchors(numbering)):
         return None
     start, end = offset + result.query_start, offset + result.query_end + 1
-    locus = _LOCI[str(result.chain)]
     numbering = dict(numbering)
     if locus in _FIRST:
         places = list(numbering)
@@ -325,17 +328,29 @@ def _to_domain(result: immunum.NumberingResult, residues: str, offset: int) -> D
 
 def _surplus(locus: str, residues: str, start: int, end: int, sizes: Mapping[str, int]) -> tuple[int, int]:
     """Count the residues at the start of FWR1 and at the end of FWR4 that are not the domain's."""
-    fwr4 = end - sizes["fwr4"]
-    within = min(start + 2 * len(_LINKER) - 1, fwr4)  # further on, GGGGS may be FWR1 of a VHH
+    cdr1, fwr4 = start + sizes["fwr1"], end - sizes["fwr4"]
+    within = min(start + 2 * len(_LINKER) - 1, cdr1)  # further on, GGGGS may be FWR1 of a VHH
     linker = residues.rfind(_LINKER, max(0, start - len(_LINKER) + 1), within)
     first = start if linker < 0 else linker + len(_LINKER)
-    while linker >= 0 and residues.startswith(_LINKER, first):
+    while linker >= 0 and first + len(_LINKER) <= cdr1 and residues.startswith(_LINKER, first):
         first += len(_LINKER)
     following = _FOLLOWING.search(residues, fwr4, end + _LONGEST_START - 1)
     last = min(end, fwr4 + len(_FWR4[locus]), following.start() if following else end)
     while last > fwr4 + 1 and residues[last - 1] not in _FWR4[locus][last - 1 - fwr4]:
         last -= 1
     return first - start, end - last
+
+
+def _early_by(numbering: Mapping[str, str]) -> int:
+    """Return by how many positions the F or W of F-G-X-G, with which FWR4 begins, comes before 118.
+
+    immunum gives alpha chains of T-cell receptors an FWR4 as long as that of others, and so F comes at 116.
+    """
+    at = numbering.get
+    if at("104") != "C" or at("118") in ("W", "F"):
+        return 0
+    places = (p for p in (117, 116, 115) if at(str(p)) in ("W", "F"))
+    return next((118 - p for p in places if at(str(p + 1)) == at(str(p + 3)) == "G"), 0)
 
 
 def _has_anchors(numbering: Mapping[str, str]) -> bool:

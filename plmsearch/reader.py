@@ -19,7 +19,7 @@ import numpy as np
 from plmsearch.embedding.options import ModelOptions
 from plmsearch.embedding.spec import SpaceRequest, parse_region_weights
 from plmsearch.errors import NoVectorError, ParameterError, RecordNotFound, SegmentDamaged, StorageError
-from plmsearch.ingest.presets import region_ranking
+from plmsearch.ingest.presets import joined_regions, region_ranking
 from plmsearch.ingest.spaces import searchable_space
 from plmsearch.metadata import typed
 from plmsearch.search.rankings import own_ranking, parse_ranking
@@ -37,12 +37,13 @@ from plmsearch.store.session import open_reader
 from plmsearch.store.vector_files import VectorFiles
 from plmsearch.types import Float2D, Int1D
 
-__all__ = ["ColumnFacts", "Reader", "Record"]
+__all__ = ["NO_DOMAIN", "ColumnFacts", "Reader", "Record"]
 
 _log = logging.getLogger(__name__)
 
 _MAX_SUGGESTIONS = 3
-_NO_DOMAIN = "it holds no antibody variable domain"
+#: Why a record has no place in a space of variable domains.
+NO_DOMAIN = "it holds no antibody variable domain"
 
 
 T = TypeVar("T")
@@ -225,7 +226,7 @@ class Reader:
         for name, found in of_id.items():
             if len(found) != 1:
                 held = ", ".join(u.unit_id for u in found)
-                reason = f"it holds {len(found)} variable domains: ask for {held}" if found else _NO_DOMAIN
+                reason = f"it holds {len(found)} variable domains: ask for {held}" if found else NO_DOMAIN
                 raise NoVectorError(name, chosen.spec.name, reason)
         ids = [d.sequence_id for name in asked if (d := of_id[name][0].domain) is not None]
         return self._present_vectors(chosen, asked, ids)
@@ -330,7 +331,9 @@ class Reader:
         if name is not None and (space is not None or wanted.names_space):
             raise ParameterError("ranking", name, "left out where space, model, layer or pooling are given")
         if name is None and (space is not None or wanted.names_space or not self.rankings()):
-            return own_ranking(self.space(space, wanted), self.rankings())
+            chosen = self.space(space, wanted)
+            joined = joined_regions(chosen, self.rankings()) if space is None else None
+            return joined or own_ranking(chosen, self.rankings())
         found = self.rankings()[0]
         if name is not None:
             found = parse_ranking(name, self._rankings, self._spaces, self.repository.transforms())

@@ -217,6 +217,34 @@ def test_a_t_cell_receptor_is_a_domain_but_no_antibody():
     assert not is_antibody(TRB)
 
 
+@pytest.mark.parametrize(
+    ("chain", "cdr3"),
+    [
+        (
+            "KEVEQNSGPLSVPEGAIASLNCTYSDRGSQSFFWYRQYSGKSPELIMFIYSNGDKEDGRFTAQLNKASQYVSLLIRDSQPSDSATYLCAVTTDSWGKLQF"
+            "GAGTQVVVTPD",
+            "AVTTDSWGKLQ",
+        ),
+        (
+            "KQEVTQIPAALSVPEGENLVLNCSFTDSAIYNLQWFRQDPGKGLTSLLLIQSSQREQTSGRLNASLDKSSGRSTLYIAASQPGDSATYLCAVRPTSGGSYI"
+            "PTFGRGTSLIVHPY",
+            "AVRPTSGGSYIPT",
+        ),
+        (
+            "GEDVEQSLFLSVREGDSSVINCTYTDSSSTYLYWYKQEPGAGLQLLTYIFSNMDMKQDQRLTVLLNKKDKHLSLRIADTQTGDSAIYFCAVSGGSQGNLIF"
+            "GKGTKLSVKPN",
+            "AVSGGSQGNLI",
+        ),
+    ],
+)
+def test_an_alpha_chain_is_found_wherever_immunum_puts_its_fwr4(chain, cdr3):
+    (domain,) = NUMBERER.domains(chain, ("TR",))
+    assert (domain.locus, domain.regions["cdr3"]) == ("TRA", cdr3)
+    assert domain.regions["fwr4"][0] == "F"
+    assert "".join(domain.regions.values()) == chain[domain.start : domain.end]
+    assert is_t_cell_receptor(chain) and not is_antibody(chain)
+
+
 def test_an_antibody_is_never_called_a_t_cell_receptor():
     assert [d.locus for d in NUMBERER.domains(HEAVY, ("IG", "TR"))] == ["IGH"]
     assert not any(map(is_t_cell_receptor, (HEAVY, KAPPA, LAMBDA)))

@@ -35,8 +35,10 @@ from plmsearch.errors import ParameterError
 from plmsearch.filters.tree import Condition
 from plmsearch.ingest.report import Progress, SkippedRow, check_choice
 from plmsearch.searcher import Searcher
+from plmsearch.sequences import sequence_hash
 from plmsearch.slices import slices
 from plmsearch.store.rankings import StoredRanking
+from plmsearch.store.rows import StoredDomain, StoredRecord
 from plmsearch.store.vector_files import loci_of
 from plmsearch.types import Int1D
 
@@ -57,6 +59,7 @@ CLUSTER_COLUMNS: dict[str, type] = {
 }
 
 _LOCI_AT_ONCE = 50_000
+_READ_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,8 @@ class Clusters:
     Parameters
     ----------
     record_ids : list of str, length n
-        In order of insertion.
+        In order of insertion. Of a ranking of variable domains a record with several comes once for each,
+        as ``id#1``, ``id#2``.
     cluster, representative : ndarray, dtype=int64, shape=(n,)
         The oldest record of each record's cluster, and the first that has its medoid's sequence, as places
         in `record_ids`; -1: the record is in none.
@@ -248,7 +252,7 @@ def cluster(
     wishes, told = options or ClusterOptions(), progress or Progress()
     chosen = db.ranking(ranking, space=space)
     condition = None if wishes.where is None else db.select(wishes.where).condition
-    records = _read(db, condition)
+    records = _read(db, condition, by_domain=chosen.reads_domains)
     rows = Rows(db.vector_blocks(chosen), records.sequence_ids)
     ids = records.sequence_ids[rows.places]
     loci = _loci(db, chosen, ids)
@@ -264,16 +268,30 @@ def cluster(
     return found
 
 
-def _read(db: Searcher, condition: Condition | None) -> _Records:
+def _units(
+    db: Searcher, condition: Condition | None, *, by_domain: bool
+) -> Iterator[tuple[str, StoredRecord]]:
+    """Yield records, or their variable domains, with the name that each goes by."""
+    for page in slices(db.repository.all_records(condition, n_at_once=_READ_AT_ONCE), _READ_AT_ONCE):
+        domains = db.repository.domains({r.sequence_id for r in page}) if by_domain else {}
+        for record in page:
+            held: Sequence[StoredDomain | None] = domains.get(record.sequence_id) or [None]
+            for domain in held:
+                unit = record._replace(domain=domain)
+                yield unit.unit_id if len(held) > 1 else record.record_id, unit
+
+
+def _read(db: Searcher, condition: Condition | None, *, by_domain: bool) -> _Records:
     record_ids: list[str] = []
     places: dict[int, int] = {}
     sequence: list[int] = []
     hashes: list[str] = []
-    for record in db.repository.all_records(condition, n_at_once=10_000):
-        place = places.setdefault(record.sequence_id, len(places))
+    for name, record in _units(db, condition, by_domain=by_domain):
+        place = places.setdefault(record.vector_id, len(places))
         if place == len(hashes):
-            hashes.append(record.sequence_hash)
-        record_ids.append(record.record_id)
+            own = record.sequence_hash if record.domain is None else sequence_hash(record.unit_residues)
+            hashes.append(own)
+        record_ids.append(name)
         sequence.append(place)
     sequence_ids = np.fromiter(places, dtype=np.int64, count=len(places))
     return _Records(record_ids, np.array(sequence, dtype=np.int64), sequence_ids, hashes)
@@ -368,7 +386,8 @@ def _left_out(
     for place in np.flatnonzero(found.cluster < 0).tolist():
         locus = locus_of.get(int(records.sequence[place]))
         if locus is None:
-            reason = f"it has no vector in the space {names}"
+            kind = " (variable domains only)" if ranking.reads_domains else ""
+            reason = f"it has no vector in the space {names}{kind}"
         else:
             why = cutoffs.reasons.get(locus, cutoffs.reasons.get("", ""))
             reason = f"it cannot be compared without --threshold ({why})"

@@ -30,6 +30,7 @@ from plmsearch.cli.models import models_app
 from plmsearch.cli.optimize import optimize
 from plmsearch.cli.query import query
 from plmsearch.cli.repair import repair
+from plmsearch.cli.repertoire import repertoire
 from plmsearch.cli.upgrade import upgrade
 from plmsearch.cli.verify import verify
 
@@ -66,6 +67,7 @@ app.command(epilog="Example: plmsearch query db/ query.fasta -k 10 --format tsv 
 app.command(epilog="Example: plmsearch embed db/ --model antiberty --layers 4,6,8")(embed)
 app.command(epilog="Example: plmsearch clones airr.tsv -o clones.tsv")(clones)
 app.command(epilog="Example: plmsearch cluster db/ -o clusters.tsv")(cluster)
+app.command(epilog="Example: plmsearch repertoire clones.tsv -o report/ --count umi_count")(repertoire)
 app.command(epilog="Example: plmsearch info db/")(info)
 app.command(epilog="Example: plmsearch columns db/ --index v_call")(columns)
 app.command(epilog="Example: plmsearch delete db/ AB123 AB124 --yes")(delete)

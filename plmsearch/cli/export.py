@@ -27,15 +27,17 @@ def export(
     """Write the live records, their raw vectors, or both; import reads each of these files again.
 
     .tsv: records with their metadata. .parquet: records with metadata and a column of vectors. .npz:
-    arrays ids, embeddings and spec. .h5: a dataset per record.
+    arrays ids, embeddings and spec. .h5: a dataset per record. A space of variable domains has a row for
+    each domain, called id#2 where a record has several.
     """
     from plmsearch.database import open_database
     from plmsearch.exchange.exporting import export as write
 
     with open_database(database) as db:
-        n = write(db, output, space=space, where=where)
+        done = write(db, output, space=space, where=where)
         n_records = len(db) if where is None else db.select(where).n_records
     if not quiet:
-        note(f"{output}: {n} records")
-        if n < n_records:
-            note(f"{n_records - n} records have no sequence, and no vector in this space: left out")
+        domains = f", {done.n_rows} variable domains" if done.n_rows != done.n_records else ""
+        note(f"{output}: {done.n_records} records{domains}")
+        if done.n_records < n_records:
+            note(f"{n_records - done.n_records} records have no vector in this space: left out")

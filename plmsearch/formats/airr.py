@@ -10,11 +10,12 @@ Column names follow AIRR Rearrangement schema 1.6 (https://docs.airr-community.o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from plmsearch.errors import TableFormatError
 from plmsearch.formats.residues import (
+    NUCLEOTIDE_COLUMNS,
     RESIDUE_COLUMNS,
     SOURCE_COLUMNS,
     residues_of_row,
@@ -133,6 +134,19 @@ def airr_records(
     return _records(table, id_column, numberer or ImmunumNumberer())
 
 
+def _why_unusable(residues: str, source: str, cells: Mapping[str, str]) -> Unusable | None:
+    """Say why a row is left out: no residues, or a stop codon inside of those that were translated.
+
+    A stop inside is what rearrangements that are not productive have, not a mistake of the file.
+    """
+    if not residues:
+        return Unusable(why_no_residues(cells))
+    stop = residues.find("*", 0, -1) + 1
+    if stop and source in NUCLEOTIDE_COLUMNS:
+        return Unusable(f"'*' at residue {stop} is no amino acid: {source} has a stop codon there")
+    return None
+
+
 def _records(table: Table, id_column: str, numberer: Numberer) -> Iterator[SequenceRecord]:
     columns = table.columns
     id_place = columns.index(id_column)
@@ -156,7 +170,7 @@ def _records(table: Table, id_column: str, numberer: Numberer) -> Iterator[Seque
             source=table.source,
             row=row,
             residue_source=source,
-            unusable=None if residues else Unusable(why_no_residues(cells)),
+            unusable=_why_unusable(residues, source, cells),
         )
     if row == 0:
         raise TableFormatError(table.source, "has a header but no rows")

@@ -18,6 +18,7 @@ from plmsearch.domains import CHAIN_SEPARATOR, region_places
 from plmsearch.embedding.base import Embedder
 from plmsearch.embedding.regions import EmbeddedUnits, Unit, embed_units, forward_key
 from plmsearch.ingest.batch import Batch
+from plmsearch.ingest.domain_names import DomainNames
 from plmsearch.ingest.domains import DomainFinder, disagreements, why_no_domain
 from plmsearch.ingest.prepare import Prepared, prepare
 from plmsearch.ingest.report import AddOptions, AddReport, Progress
@@ -144,6 +145,7 @@ class ChunkWriter:
         self._domains = (
             DomainFinder(repository, self._batch) if any(g.reads_domains for g in groups) else None
         )
+        self._names = None if self._domains is None else DomainNames(repository)
         self._columns: Mapping[str, str] = {}
         self._run_id = 0
         self._budget = _FIRST_RESIDUES
@@ -184,6 +186,8 @@ class ChunkWriter:
         self._resolver.load([r.record.record_id for r in good])
         known = self._batch.known(good)
         needed = list(known.values()) if self._domains is None else self._domains.look(good, known)
+        if self._names is not None:
+            self._names.load(r.record.record_id for r in good)
         for group in self._groups:
             group.look_up(self._repository, needed)
         for row in rows:
@@ -212,6 +216,8 @@ class ChunkWriter:
         if self._domains is None:
             return
         found, name = self._domains.of(sequence_id), resolution.record_id
+        if self._names is not None:
+            self._names.add(name, len(found), row.record)
         if not found:
             self.report.without_domain[name] = why_no_domain(row.residues)
         self.report.n_incomplete += sum(not domain.is_complete for domain in found)
@@ -283,6 +289,8 @@ class ChunkWriter:
         self._batch.commit(self._run_id, segments, self._columns, self._loci, new_domains)
         if self._domains is not None:
             self._domains.committed()
+        if self._names is not None:
+            self._names.committed()
         _log.info(
             "committed %d rows, %d new sequences, %d vectors in %.2f s",
             n_rows,

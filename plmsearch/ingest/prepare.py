@@ -88,7 +88,7 @@ def prepare(
     InvalidResidueError, EmptySequenceError, NucleotideSequenceError, TranslationError, SequenceTooLongError
         If the policy is to stop.
     """
-    if record.unusable is not None:
+    if record.unusable is not None and not (record.sequence and options.on_invalid == "mask"):
         return _unusable(record, record.unusable, options)
     chains = [record.sequence]
     if takes_chains and CHAIN_SEPARATOR in record.sequence:

@@ -7,6 +7,7 @@ of its locus, with equal weights. ``whole``: the chain as it is, in one space. W
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from plmsearch.embedding.choose import is_antibody_sample
 from plmsearch.embedding.spec import (
@@ -22,7 +23,14 @@ from plmsearch.search.rankings import own_ranking
 from plmsearch.store.rankings import RankingPart, StoredRanking, StoredSpace
 from plmsearch.store.repository import Repository
 
-__all__ = ["ANTIBODY_RANKING", "add_region_ranking", "preset_of", "region_ranking", "regions_of"]
+__all__ = [
+    "ANTIBODY_RANKING",
+    "add_region_ranking",
+    "joined_regions",
+    "preset_of",
+    "region_ranking",
+    "regions_of",
+]
 
 #: Name of the ranking that the preset makes.
 ANTIBODY_RANKING = "antibody"
@@ -61,6 +69,7 @@ def region_ranking(
     rankings: Sequence[StoredRanking],
     weights: Mapping[str, float],
     *,
+    layer: int | None = None,
     is_default: bool = False,
 ) -> StoredRanking:
     """Put a ranking together of spaces that differ in the region only.
@@ -73,6 +82,8 @@ def region_ranking(
         Of the database; a space's own one has its transform.
     weights : mapping of str to float
         By region.
+    layer : int, optional
+        Another one than that of the first.
     is_default : bool
 
     Raises
@@ -86,7 +97,8 @@ def region_ranking(
             "left out: the database has no space of variable domains (plmsearch embed DB --preset antibody)"
         )
         raise ParameterError("weights_by_region", _written(weights), expected)
-    first = of_domains[0].spec
+    usual = of_domains[0].spec
+    first = usual if layer is None else replace(usual, layer=layer)
     like = {s.spec.region: s for s in of_domains if _but_region(s.spec) == _but_region(first)}
     parts = []
     for region, weight in weights.items():
@@ -97,23 +109,47 @@ def region_ranking(
             RankingPart(like[region], weight, own_ranking(like[region], rankings).parts[0].transform)
         )
     is_preset = list(weights) == list(parse_regions(ANTIBODY_REGIONS)) and len(set(weights.values())) == 1
-    name = ANTIBODY_RANKING if is_preset else f"{ANTIBODY_RANKING}:{_written(weights)}"
+    name = ANTIBODY_RANKING if first.layer == usual.layer else f"{ANTIBODY_RANKING}/{first.layer}"
+    name += "" if is_preset else f":{_written(weights)}"
     ranking = StoredRanking(0, name, tuple(parts), is_default)
     return next((r for r in rankings if r.key == ranking.key), ranking)
 
 
 def add_region_ranking(repository: Repository, request: SpaceRequest, *, is_default: bool) -> None:
-    """Store the ranking of the regions that were asked for, if there are several and it is not there."""
+    """Store the ranking of the regions that were asked for, if there are several and it is not there.
+
+    One for each layer that has them; that of the first layer becomes the default, if `is_default`.
+    """
     regions = regions_of(request)
     weights = parse_region_weights(request.weights) if request.weights else dict.fromkeys(regions, 1.0)
-    rankings = repository.rankings()
-    ranking = region_ranking(repository.spaces(), rankings, weights, is_default=is_default)
-    if ranking.ranking_id == 0 and len(ranking.parts) > 1 and ranking.name not in {r.name for r in rankings}:
-        repository.add_ranking(ranking)
+    spaces = repository.spaces()
+    of_domains = [s.spec for s in spaces if s.spec.reads_domains]
+    layers = dict.fromkeys(
+        s.layer for s in of_domains if _but_region(s, layer=0) == _but_region(of_domains[0], layer=0)
+    )
+    for number, layer in enumerate(layers):
+        if not set(weights) <= {s.region for s in of_domains if s.layer == layer}:
+            continue
+        rankings = repository.rankings()
+        is_first = is_default and number == 0
+        ranking = region_ranking(spaces, rankings, weights, layer=layer, is_default=is_first)
+        is_new = ranking.ranking_id == 0 and ranking.name not in {r.name for r in rankings}
+        if is_new and len(ranking.parts) > 1:
+            repository.add_ranking(ranking)
 
 
-def _but_region(spec: EmbeddingSpec) -> tuple[object, ...]:
-    return (spec.model_id, spec.weights_digest, spec.layer, spec.pooling, spec.numbering)
+def joined_regions(space: StoredSpace, rankings: Sequence[StoredRanking]) -> StoredRanking | None:
+    """Return the stored ranking that joins a space with other regions of its layer, if there is one."""
+    own = _but_region(space.spec)
+    return next(
+        (r for r in rankings if len(r.parts) > 1 and all(_but_region(p.space.spec) == own for p in r.parts)),
+        None,
+    )
+
+
+def _but_region(spec: EmbeddingSpec, layer: int | None = None) -> tuple[object, ...]:
+    number = spec.layer if layer is None else layer
+    return (spec.model_id, spec.weights_digest, number, spec.pooling, spec.numbering)
 
 
 def _written(weights: Mapping[str, float]) -> str:

@@ -325,13 +325,14 @@ class CatalogReader:
             found[row[0]].append(StoredDomain.from_values(row))
         return found
 
-    def most_domains(self) -> int:
-        """Return how many variable domains of one locus a sequence has at most; 1 if none has any."""
+    def most_domains(self, *, by_locus: bool) -> int:
+        """Return how many variable domains (of one locus) a sequence has at most; 1 if none has any."""
         d = t.domains.c
         of_locus = select(func.count().label("n")).where(
             d.source_id.in_(select(d.source_id).where(d.number > 1))
         )
-        counts = of_locus.group_by(d.source_id, d.locus).subquery()
+        alike = (d.source_id, d.locus) if by_locus else (d.source_id,)
+        counts = of_locus.group_by(*alike).subquery()
         return max(1, int(self._scalar(select(func.coalesce(func.max(counts.c.n), 1)))))
 
     def sequences_without_domains(self, limit: int) -> list[tuple[int, str]]:
@@ -399,6 +400,18 @@ class CatalogReader:
         condition = t.records.c.record_id.startswith(prefix, autoescape=True)
         query = select(t.records.c.record_id).where(condition, t.records.c.deleted.is_(None)).limit(limit)
         return [row[0] for row in self._all(query)]
+
+    def addresses(self) -> Iterator[str]:
+        """Yield the ids of live records that end in ``#`` and a number, as that of a variable domain does."""
+        c, last = t.records.c, ""
+        like = [func.glob("?*#[1-9]*", c.record_id) == 1, c.deleted.is_(None)]
+        while True:
+            query = select(c.record_id).where(*like, c.record_id > last).order_by(c.record_id).limit(1000)
+            page = [row[0] for row in self._all(query)]
+            yield from (name for name in page if name.rpartition("#")[2].isdecimal())
+            if len(page) < 1000:
+                return
+            last = page[-1]
 
     def sequence_ids(self, hashes: Iterable[bytes]) -> dict[bytes, int]:
         """Return the ids of the sequences that are stored, by raw hash."""
