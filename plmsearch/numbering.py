@@ -328,11 +328,11 @@ def _to_domain(result: immunum.NumberingResult, residues: str, offset: int) -> D
 
 def _surplus(locus: str, residues: str, start: int, end: int, sizes: Mapping[str, int]) -> tuple[int, int]:
     """Count the residues at the start of FWR1 and at the end of FWR4 that are not the domain's."""
-    fwr4 = end - sizes["fwr4"]
-    within = min(start + 2 * len(_LINKER) - 1, fwr4)  # further on, GGGGS may be FWR1 of a VHH
+    cdr1, fwr4 = start + sizes["fwr1"], end - sizes["fwr4"]
+    within = min(start + 2 * len(_LINKER) - 1, cdr1)  # further on, GGGGS may be FWR1 of a VHH
     linker = residues.rfind(_LINKER, max(0, start - len(_LINKER) + 1), within)
     first = start if linker < 0 else linker + len(_LINKER)
-    while linker >= 0 and residues.startswith(_LINKER, first):
+    while linker >= 0 and first + len(_LINKER) <= cdr1 and residues.startswith(_LINKER, first):
         first += len(_LINKER)
     following = _FOLLOWING.search(residues, fwr4, end + _LONGEST_START - 1)
     last = min(end, fwr4 + len(_FWR4[locus]), following.start() if following else end)

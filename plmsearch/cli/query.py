@@ -232,7 +232,7 @@ def query(
 
     kind = hit_format(format or ("table" if output == "-" and sys.stdout.isatty() else "tsv"))
     if sum(map(bool, (inputs, seq, record, cdr3, cell))) != 1:
-        raise typer.BadParameter("give exactly one of INPUT, --seq, --id, --cdr3 (or --cell, for pairs)")
+        raise typer.BadParameter("give exactly one of INPUT, --seq, --id and --cdr3 (or --cell, for pairs)")
     _check_usage(kind, format_output, rerank, candidates, max_evalue, sort)
     queried = _queried_database(inputs or ())
     if (translate or contigs) and (record or cdr3 or queried is not None):
