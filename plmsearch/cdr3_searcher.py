@@ -20,8 +20,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from plmsearch.domains import CutDomain
 from plmsearch.errors import EmbeddingError
 from plmsearch.ingest.domains import why_no_domain
+from plmsearch.ingest.genes import GeneFinder
 from plmsearch.ingest.prepare import prepare
 from plmsearch.ingest.queries import QUERIES_AT_ONCE, embed_queries
 from plmsearch.ingest.receptor_queries import (
@@ -30,9 +32,10 @@ from plmsearch.ingest.receptor_queries import (
     asked_of_stored,
     asked_of_strings,
     stored_receptors,
+    with_inferred_genes,
     with_known_genes,
 )
-from plmsearch.ingest.report import AddOptions, AddReport, SkippedRow
+from plmsearch.ingest.report import AddOptions, AddReport, GeneOptions, SkippedRow
 from plmsearch.ingest.scan import Input
 from plmsearch.ingest.spaces import same_space
 from plmsearch.reader import Reader
@@ -158,9 +161,16 @@ class Cdr3Searcher(Searcher):
         policy: AddOptions,
         report: AddReport,
     ) -> Iterator[tuple[Query, list[Hit]]]:
+        genes = GeneFinder(GeneOptions()) if {"v", "j"}.intersection(wishes.same) else None
         for one in inputs:
+            sample: list[CutDomain] = []
+            if genes is not None:
+                genes.begin(sample.copy)
             for records in slices(one, QUERIES_AT_ONCE):
-                asked = with_known_genes(asked_of_records(records, policy, report), wishes, report)
+                asked = asked_of_records(records, policy, report)
+                if genes is not None:
+                    asked = with_inferred_genes(asked, wishes, genes, sample, report)
+                asked = with_known_genes(asked, wishes, report)
                 vectors = {} if ranking is None else self._embedded(records, ranking, policy, report)
                 yield from self._answers(asked, wishes, options, ranking, vectors)
 

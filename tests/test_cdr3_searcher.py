@@ -129,6 +129,17 @@ def test_a_file_finds_what_its_stored_records_find_with_and_without_a_model(tabl
     assert {r[4] for r in without.rows} == {""}
 
 
+def test_genes_of_queries_without_calls_are_inferred_and_told(table, db_path, tmp_path):
+    chosen = table.head(3)
+    fasta = write_fasta(tmp_path / "q.fasta", zip(chosen.sequence_id, chosen.sequence_aa, strict=True))
+    told = cli("query", db_path, fasta, "--same", "v,j", "--no-model", "--format-output", "query,target")
+    assert told.code == 0 and "inferred from residues: species: human" in told.err
+    found = {(q, t) for q, t in told.rows}
+    for row in chosen.itertuples():
+        # The simulator's own genes are among those that are inferred.
+        assert {(row.sequence_id, t) for t in expected(table, row, 0.0, ("v", "j"))} <= found
+
+
 def test_hits_are_limited_only_by_k_as_given(table, db_path):
     asked = ("query", db_path, "--id", "sim_h0001", "--min-cdr3-identity", 0, "--format-output", "target")
     assert len(cli(*asked).rows) == N
