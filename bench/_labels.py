@@ -80,34 +80,36 @@ def read_chains(path: Path, columns: Columns, locus: str, numberer: ImmunumNumbe
     if rows and columns.sequence not in rows[0]:
         raise SystemExit(f"{path} has no column {columns.sequence!r}; it has: {', '.join(rows[0])}")
     numbered = {
-        s: numberer.domains(s, ("IG",)) for s in dict.fromkeys(_residues(r, columns) for r in rows) if s
+        s: numberer.domains(s, ("IG",))
+        for s in dict.fromkeys(residues(r, columns.sequence) for r in rows)
+        if s
     }
     counts = Counter(rows=len(rows), distinct_chains=len(numbered))
     by_domain: dict[str, list[dict[str, str]]] = {}
     regions = {}
     for row in rows:
-        domains = [d for d in numbered.get(_residues(row, columns), ()) if d.locus == locus]
+        domains = [d for d in numbered.get(residues(row, columns.sequence), ()) if d.locus == locus]
         if domains:
             joined = "".join(domains[0].regions[name] for name in REGIONS)
             regions[joined] = dict(domains[0].regions)
             by_domain.setdefault(joined, []).append(row)
     counts["not_numbered"] = sum(not any(d.locus == locus for d in found) for found in numbered.values())
     counts["distinct_domains"] = len(by_domain)
-    merged = [_merged(found, columns, counts) for found in by_domain.values()]
+    facts = [merged(found, columns, counts) for found in by_domain.values()]
     return Chains(
-        [_residues(found[0], columns) for found in by_domain.values()],
+        [residues(found[0], columns.sequence) for found in by_domain.values()],
         list(by_domain),
         list(regions.values()),
-        *(list(column) for column in zip(*merged, strict=True)),
+        *(list(column) for column in zip(*facts, strict=True)),
         counts,
     )
 
 
-def _residues(row: dict[str, str], columns: Columns) -> str:
-    return "".join((row[columns.sequence] or "").split()).upper()
+def residues(row: dict[str, str], column: str) -> str:
+    return "".join((row[column] or "").split()).upper()
 
 
-def _merged(rows: Sequence[dict[str, str]], columns: Columns, counts: Counter[str]) -> tuple[object, ...]:
+def merged(rows: Sequence[dict[str, str]], columns: Columns, counts: Counter[str]) -> tuple[object, ...]:
     def values(name: str, clean: Callable[[str], str] = str.strip) -> list[str]:
         return list(dict.fromkeys(v for v in (clean(r.get(name) or "") for r in rows) if v))
 

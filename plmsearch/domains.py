@@ -16,11 +16,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from plmsearch.numbering import REGIONS, Domain, Numberer, Receptor
+from plmsearch.sequences import CHAIN_SEPARATOR
 
 __all__ = ["CHAIN_SEPARATOR", "REGION_SETS", "CutDomain", "cut_domains", "region_places"]
-
-#: Between the chains of one record.
-CHAIN_SEPARATOR = ";"
 
 #: What can be pooled, and the IMGT regions it is made of.
 REGION_SETS: Mapping[str, tuple[str, ...]] = {

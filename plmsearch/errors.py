@@ -269,7 +269,7 @@ class SequenceTooLongError(RecordError):
 
 
 class DuplicateRecordError(RecordError):
-    """An id is already taken: by another sequence, description or metadata, or for a variable domain."""
+    """An id is already taken, by a different record or by a variable domain."""
 
     def __init__(
         self,

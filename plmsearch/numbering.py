@@ -22,10 +22,10 @@ FWR1 1-26, CDR1 27-38, FWR2 39-55, CDR2 56-65, FWR3 66-104, CDR3 105-117, FWR4 1
 
 Limitations
 -----------
-Ends that genes leave open stay so: ``VTVS`` before an A that begins no known constant domain ends with that
-A, and 4 of 5,542 published heavy chains, cut off at their start, take residues of a leader for their own. TRA
-and TRD share V genes, so a delta chain may be named TRA. T-cell receptors are found less surely than
-antibodies: immunum's confidence in some alpha chains is below its own least one.
+Ends that genes leave open stay so: an incomplete ``VTVS`` before an A that begins no known constant domain
+ends with that A, and 4 of 5,542 published heavy chains, cut off at their start, take residues of a leader for
+their own. TRA and TRD share V genes, so a delta chain may be named TRA. T-cell receptors are found less
+surely than antibodies: immunum's confidence in some alpha chains is below its own least one.
 """
 
 from __future__ import annotations

@@ -122,6 +122,8 @@ class Overview:
         What can be searched.
     columns : mapping of str to str
         Type of each metadata column.
+    derived_columns : mapping of str to str
+        Type of each column that follows from residues and calls (`plmsearch.filters.derived`).
     runs : list of RunOverview
     n_matching : int or None
         Live records that meet the condition that was given.
@@ -138,6 +140,7 @@ class Overview:
     spaces: list[SpaceOverview]
     rankings: list[RankingOverview]
     columns: Mapping[str, str]
+    derived_columns: Mapping[str, str]
     runs: list[RunOverview]
     n_matching: int | None = None
 
@@ -181,6 +184,7 @@ def overview(reader: Reader, *, where: str | None = None) -> Overview:
             for r in reader.rankings()
         ],
         columns=repository.metadata_columns(),
+        derived_columns=repository.derived_columns(),
         runs=[
             RunOverview(
                 run_id=r.run_id,

@@ -75,11 +75,22 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class ColumnFacts:
-    """A metadata column; `is_indexed` if a condition on it need not read every record."""
+    """A column of records.
+
+    Parameters
+    ----------
+    name : str
+    kind : str
+    is_indexed : bool
+        Whether a condition on it need not read every record.
+    is_derived : bool
+        It follows from residues and calls (`plmsearch.filters.derived`); else the input brought it.
+    """
 
     name: str
     kind: str
     is_indexed: bool
+    is_derived: bool = False
 
 
 class Reader:
@@ -353,10 +364,12 @@ class Reader:
         return None if stored is None else stored.facts
 
     def columns(self) -> list[ColumnFacts]:
-        """Return the metadata columns, in the order they were first seen."""
+        """Return the metadata columns, in the order they were first seen, then the derived ones."""
         indexed = self.repository.indexed_columns()
         kinds = self.repository.metadata_columns()
-        return [ColumnFacts(name, kind, name in indexed) for name, kind in kinds.items()]
+        stored = [ColumnFacts(name, kind, name in indexed) for name, kind in kinds.items()]
+        derived = self.repository.derived_columns().items()
+        return stored + [ColumnFacts(name, kind, is_indexed=False, is_derived=True) for name, kind in derived]
 
     def select(self, where: str, *, by_domain: bool = False) -> Selection:
         """Return what a condition selects now.

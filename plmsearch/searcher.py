@@ -33,6 +33,7 @@ from plmsearch.reader import NO_DOMAIN, Reader
 from plmsearch.search.engines import INDEX_CHOICES, Engines, Wanted
 from plmsearch.search.hits import Found, Hit, Query, SearchOptions, make_hits
 from plmsearch.search.judge import Judge
+from plmsearch.search.region_cosines import with_cosines
 from plmsearch.search.rerank import refuse_without_residues, rerank
 from plmsearch.search.selection import Selection
 from plmsearch.sequences import SequenceRecord
@@ -342,6 +343,8 @@ class Searcher(Reader):
         if judge is not None:
             judge.refuse_unknown(options)
         found, condition = self._found(queries, vectors, ranking, options, n_queries)
+        if options.cosines:
+            found = with_cosines(ranking, unit_vectors(vectors, ranking.dim), found, self._blocks(ranking))
         if judge is None or judge.reason:
             return found, condition
         started = time.perf_counter()

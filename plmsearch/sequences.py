@@ -25,6 +25,7 @@ from plmsearch.types import SequenceHash
 
 __all__ = [
     "AMBIGUOUS_RESIDUES",
+    "CHAIN_SEPARATOR",
     "RESIDUES",
     "STANDARD_RESIDUES",
     "Normalised",
@@ -37,6 +38,9 @@ __all__ = [
     "sequence_hash",
     "validate",
 ]
+
+#: Between the chains of one record.
+CHAIN_SEPARATOR = ";"
 
 STANDARD_RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 #: IUPAC letters beyond the 20: unknown, Asx, Glx, selenocysteine, pyrrolysine, Leu/Ile.
@@ -88,6 +92,8 @@ class SequenceRecord:
         Name of the input, for messages.
     row : int or None
         Place in the input, counted from 1.
+    notes : tuple of str
+        What its reader noticed and what is counted, such as ``without_light``.
     residue_source : str
         Column the residues were taken or translated from; empty where there was no choice.
     unusable : Unusable or None
@@ -100,6 +106,7 @@ class SequenceRecord:
     metadata: Mapping[str, object] = field(default_factory=dict)
     source: str = ""
     row: int | None = None
+    notes: tuple[str, ...] = ()
     residue_source: str = ""
     unusable: Unusable | None = None
 

@@ -69,6 +69,8 @@ def remarks(report: AddReport) -> list[str]:
         "stop": "the final * dropped",
         "whitespace": "white space removed",
         "masked": "invalid letters read as X",
+        "without_heavy": "no heavy chain; the light chain is alone",
+        "without_light": "no light chain; the heavy chain is alone",
     }
     remarks = [f"{n} rows: {_source(name)}" for name, n in report.sources.items()]
     remarks += [f"{n} rows: {texts[kind]}" for kind, n in sorted(report.changes.items())]

@@ -32,6 +32,9 @@ def index(
     weights_by_region: o.WeightsByRegion = None,
     id_col: o.IdCol = None,
     seq_col: o.SeqCol = None,
+    heavy_col: o.HeavyCol = None,
+    light_col: o.LightCol = None,
+    pair_by: o.PairBy = None,
     translate: o.Translate = False,
     contigs: o.Contigs = None,
     on_invalid: o.OnInvalid = "error",
@@ -43,6 +46,9 @@ def index(
         ),
     ] = "rename",
     long: o.Long = None,
+    germlines: o.Germlines = None,
+    species: o.Species = None,
+    no_germlines: o.NoGermlines = False,
     weights: o.Weights = None,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
@@ -66,13 +72,27 @@ def index(
     from plmsearch.indexing import index_is_due
     from plmsearch.ingest.report import AddOptions
 
-    policy = AddOptions(on_invalid, on_duplicate, long)  # type: ignore[arg-type]
+    policy = AddOptions(
+        on_invalid,  # type: ignore[arg-type]
+        on_duplicate,  # type: ignore[arg-type]
+        long,  # type: ignore[arg-type]
+        o.gene_options(germlines, species, no_germlines),
+    )
+    pairing = o.pairing(heavy_col, light_col, pair_by)
     running = o.model_options(weights, device, precision, threads, batch_tokens)
     with ExitStack() as stack:
         db = stack.enter_context(
             open_database(database, create=True, model_options=running, lock_timeout_s=lock_timeout)
         )
-        files = o.opened(inputs, stack, id_col=id_col, seq_col=seq_col, translate=translate, contigs=contigs)
+        files = o.opened(
+            inputs,
+            stack,
+            id_col=id_col,
+            seq_col=seq_col,
+            translate=translate,
+            contigs=contigs,
+            pairing=pairing,
+        )
         progress = stack.enter_context(shown(quiet=quiet))
         request = o.space_request(model, layers, pool, preset, regions, weights_by_region)
         report = db.add_inputs(files, request=request, options=policy, progress=progress)

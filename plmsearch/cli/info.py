@@ -69,6 +69,8 @@ def _text(found: Overview) -> str:
             lines.append("            no emb_evalue: no null distribution yet; plmsearch optimize builds it")
     if found.columns:
         lines.append("columns     " + ", ".join(f"{name} ({kind})" for name, kind in found.columns.items()))
+    if found.derived_columns:
+        lines.append("derived     " + ", ".join(found.derived_columns))
     for run in found.runs:
         what = ", ".join(f"{i['name']}" for i in run.inputs) or "-"
         lines.append(f"run {run.run_id:<8}{run.started[:19]}  {run.command}  {run.status}  {what}")

@@ -15,33 +15,43 @@ if TYPE_CHECKING:
 
     from plmsearch.embedding.options import ModelOptions
     from plmsearch.embedding.spec import SpaceRequest
+    from plmsearch.formats.paired import Pairing
     from plmsearch.formats.read import InputFile
+    from plmsearch.ingest.report import GeneOptions
 
 __all__ = [
     "BatchTokens",
     "Contigs",
     "Debug",
     "Device",
+    "Germlines",
+    "HeavyCol",
     "IdCol",
     "Layers",
+    "LightCol",
     "LockTimeout",
     "Long",
     "Model",
+    "NoGermlines",
     "OnInvalid",
+    "PairBy",
     "Pool",
     "Precision",
     "Preset",
     "Quiet",
     "Regions",
     "SeqCol",
+    "Species",
     "Threads",
     "Translate",
     "Verbose",
     "Weights",
     "WeightsByRegion",
     "Where",
+    "gene_options",
     "model_options",
     "opened",
+    "pairing",
     "space_request",
 ]
 
@@ -76,6 +86,21 @@ WeightsByRegion = Annotated[
     str | None,
     typer.Option(help="Ranking of regions, such as whole=0.4,cdr3=0.6.", metavar="REGION=WEIGHT,..."),
 ]
+Germlines = Annotated[
+    Path | None,
+    typer.Option(
+        help="Germline V and J genes for variable domains: FASTA as of IMGT or OGRDB, or a table (allele, "
+        "aa, species). Left out: human and mouse, of OGRDB.",
+        metavar="FILE",
+    ),
+]
+Species = Annotated[
+    str | None,
+    typer.Option(help="Species of the germlines; inferred, input by input, if left out.", metavar="NAME"),
+]
+NoGermlines = Annotated[
+    bool, typer.Option("--no-germlines", help="Infer no germline genes of variable domains.")
+]
 Weights = Annotated[
     Path | None,
     typer.Option(help="Weights file or directory.", envvar=None, metavar="PATH"),
@@ -105,6 +130,24 @@ OnInvalid = Annotated[
 ]
 IdCol = Annotated[str | None, typer.Option(help="Column with the record ids of a table.", metavar="NAME")]
 SeqCol = Annotated[str | None, typer.Option(help="Column with the residues of a table.", metavar="NAME")]
+HeavyCol = Annotated[
+    str | None,
+    typer.Option(
+        help="Column with the heavy chains of a table of pairs; with --light-col, a row becomes one record.",
+        metavar="NAME",
+    ),
+]
+LightCol = Annotated[
+    str | None, typer.Option(help="Column with the light chains of a table of pairs.", metavar="NAME")
+]
+PairBy = Annotated[
+    str | None,
+    typer.Option(
+        help="How the headers of FASTA name pairs: id (x_VH and x_VL, x_heavy and x_light, x_H and x_L) or "
+        "header (words such as cell_id=X).",
+        metavar="WAY",
+    ),
+]
 Translate = Annotated[
     bool,
     typer.Option(
@@ -143,13 +186,16 @@ def opened(
     seq_col: str | None,
     translate: bool,
     contigs: Path | None,
+    pairing: Pairing | None = None,
 ) -> list[InputFile]:
     """Open inputs; `stack` closes them."""
     from plmsearch.formats.read import open_input
 
     return [
         stack.enter_context(
-            open_input(one, id_col=id_col, seq_col=seq_col, translate=translate, contigs=contigs)
+            open_input(
+                one, id_col=id_col, seq_col=seq_col, translate=translate, contigs=contigs, pairing=pairing
+            )
         )
         for one in inputs
     ]
@@ -162,6 +208,21 @@ def model_options(
     from plmsearch.embedding.options import ModelOptions
 
     return ModelOptions(weights, device, precision, threads, batch_tokens)
+
+
+def gene_options(germlines: Path | None, species: str | None, no_germlines: bool) -> GeneOptions:
+    """Gather which germline genes are inferred."""
+    from plmsearch.ingest.report import GeneOptions
+
+    path = None if germlines is None else str(germlines)
+    return GeneOptions(path, species, infer=not no_germlines)
+
+
+def pairing(heavy_col: str | None, light_col: str | None, pair_by: str | None) -> Pairing:
+    """Gather how an input keeps the chains of a pair together."""
+    from plmsearch.formats.paired import Pairing
+
+    return Pairing(heavy_col, light_col, pair_by)
 
 
 def space_request(

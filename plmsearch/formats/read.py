@@ -28,6 +28,7 @@ from plmsearch.formats.compression import open_raw, peek
 from plmsearch.formats.delimited import DelimitedTable
 from plmsearch.formats.fasta import read_fasta
 from plmsearch.formats.oas import open_oas, unit_facts
+from plmsearch.formats.paired import NO_PAIRING, Pairing, paired_fasta, paired_rows
 from plmsearch.formats.residues import translated_record
 from plmsearch.formats.tables import Table, choose_columns, open_table, table_records
 from plmsearch.formats.tenx import contigs_beside, is_tenx, require_residues, tenx_table
@@ -116,6 +117,7 @@ def open_input(
     seq_col: str | None = None,
     translate: bool = False,
     contigs: str | Path | None = None,
+    pairing: Pairing | None = None,
     spool_dir: str | Path | None = None,
 ) -> InputFile:
     """Open an input and find its format.
@@ -133,6 +135,8 @@ def open_input(
         translated as they need it, whatever this says.
     contigs : str or Path, optional
         FASTA of the contigs of a 10x table; without it, the file that stands beside the table.
+    pairing : Pairing, optional
+        How it keeps heavy and light chains together; without it each row is one chain, or what it says.
     spool_dir : str or Path, optional
         Where input that cannot be read twice is kept until closed; the system's temporary
         directory by default.
@@ -147,8 +151,8 @@ def open_input(
     InputNotFoundError
         If the file is missing, a directory or not readable.
     FileFormatError
-        If it is empty, binary, FASTQ, or neither FASTA nor a table; if columns are named for FASTA, or
-        contigs for what is no 10x table.
+        If it is empty, binary, FASTQ, or neither FASTA nor a table; if columns are named for FASTA,
+        contigs for what is no 10x table, or headers that name pairs for a table.
     TableFormatError
         If a column is missing or cannot be chosen.
     StorageError
@@ -158,7 +162,8 @@ def open_input(
     is_temporary = _read_once(path)
     file = _spooled(path, name, spool_dir) if is_temporary else Path(path)
     try:
-        kind, columns, records = _recognised(file, name, _Wishes(id_col, seq_col, translate, contigs))
+        wishes = _Wishes(id_col, seq_col, translate, contigs, pairing or NO_PAIRING)
+        kind, columns, records = _recognised(file, name, wishes)
     except BaseException:
         if is_temporary:
             file.unlink(missing_ok=True)
@@ -179,6 +184,7 @@ class _Wishes:
     seq_col: str | None
     translate: bool
     contigs: str | Path | None
+    pairing: Pairing
     #: One for all passes over an input: it is remembered what it found.
     numberer: Numberer = field(default_factory=ImmunumNumberer)
 
@@ -191,16 +197,41 @@ def _recognised(path: Path, name: str, wishes: _Wishes) -> _Recognised:
     if text.startswith(b">"):
         if wishes.id_col is not None or wishes.seq_col is not None:
             raise FileFormatError(name, "is FASTA; --id-col and --seq-col are for tables")
+        if wishes.pairing.columns is not None:
+            raise FileFormatError(name, "is FASTA; --heavy-col and --light-col are for tables")
         refuse_contigs(wishes.contigs, name)
         read_fasta(path, name)
-        return "fasta", (), _translated(lambda: read_fasta(path, name), wishes)
+        return "fasta", (), _translated(lambda: _fasta(path, name, wishes.pairing), wishes)
     if _is_fastq(text):
         raise FileFormatError(name, "is FASTQ: it holds nucleotides", hint="give amino acids in FASTA")
     table = open_view(path, name, head, wishes.contigs)
+    _refuse_pairing(wishes, name)
+    columns = wishes.pairing.columns
+    if columns is not None:
+        paired_rows(table, wishes.id_col, columns)
+        return table.format, table.columns, lambda: paired_rows(table, wishes.id_col, columns)
     if isinstance(table, TableView):
         return table.format, table.columns, _view_reader(table, wishes)
     kind, records = _table_reader(table, wishes)
     return kind, table.columns, records
+
+
+def _fasta(path: Path, name: str, pairing: Pairing) -> Iterator[SequenceRecord]:
+    records = read_fasta(path, name)
+    return records if pairing.by is None else paired_fasta(records, name, pairing.by)
+
+
+def _refuse_pairing(wishes: _Wishes, name: str) -> None:
+    """Refuse what a table cannot be told of its pairs."""
+    if wishes.pairing.by is not None:
+        hint = "a table says it in its columns cell_id and sample_id, or by --heavy-col and --light-col"
+        raise FileFormatError(name, "is a table; --pair-by is for FASTA", hint=hint)
+    if wishes.pairing.columns is None:
+        return
+    if wishes.seq_col is not None:
+        raise FileFormatError(name, "is read by --heavy-col and --light-col, or by --seq-col, not by both")
+    if wishes.translate:
+        raise FileFormatError(name, "has residues in --heavy-col and --light-col: leave out --translate")
 
 
 def _is_fastq(text: bytes) -> bool:

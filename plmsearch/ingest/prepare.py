@@ -37,7 +37,7 @@ class Prepared:
     metadata_json : str
         Canonical.
     notes : mapping of str to int
-        What normalising changed.
+        What normalising changed, and what the reader noticed.
     reason : str
         Why the row is to be left out; empty if it is not.
     """
@@ -93,7 +93,7 @@ def prepare(
     chains = [record.sequence]
     if takes_chains and CHAIN_SEPARATOR in record.sequence:
         chains = [c for c in record.sequence.split(CHAIN_SEPARATOR) if c.strip()] or [""]
-    notes: Counter[str] = Counter()
+    notes: Counter[str] = Counter(record.notes)
     try:
         residues = CHAIN_SEPARATOR.join(_residues(chain, record, options, notes) for chain in chains)
     except (InvalidResidueError, EmptySequenceError, NucleotideSequenceError) as error:

@@ -19,7 +19,8 @@ from sqlalchemy.exc import DBAPIError
 from plmsearch.domains import CHAIN_SEPARATOR, REGION_SETS
 from plmsearch.embedding.spec import EmbeddingSpec
 from plmsearch.errors import StorageError
-from plmsearch.filters.tree import Condition
+from plmsearch.filters.derived import derived_columns
+from plmsearch.filters.tree import Condition, Kind
 from plmsearch.numbering import REGIONS
 from plmsearch.slices import slices
 from plmsearch.store import tables as t
@@ -34,6 +35,7 @@ from plmsearch.store.rows import (
     DerivedFile,
     IndexFacts,
     LedgerRow,
+    ReceptorRow,
     RunRow,
     SearchedSize,
     StoredDomain,
@@ -54,6 +56,9 @@ AnySelect: TypeAlias = "Select[*tuple[Any, ...]]"
 
 #: Values of one IN list; SQLite's default limit on bound parameters was 999 before 3.32.
 IN_LIST = 900
+
+#: Records whose domains are read at once: about 500 bytes each.
+_KEYS_AT_ONCE = 50_000
 
 
 class CatalogReader:
@@ -325,6 +330,27 @@ class CatalogReader:
             found[row[0]].append(StoredDomain.from_values(row))
         return found
 
+    def receptor_rows(self, condition: Condition | None = None) -> Iterator[ReceptorRow]:
+        """Yield the variable domains of the live records that meet a condition, in order of insertion."""
+        r, d, s = t.records.c, t.domains.c, t.sequences.c
+        cdr3 = func.substr(s.residues, d.fwr3_end + 1, d.cdr3_end - d.fwr3_end)
+        calls = [func.json_extract(r.metadata, f"$.{name}") for name in ("v_call", "j_call")]
+        joined = t.records.join(t.domains, d.source_id == r.sequence_id)
+        joined = joined.join(t.sequences, s.id == d.sequence_id)
+        columns = (r.key, d.source_id, d.number, d.sequence_id, d.locus, cdr3, *calls, d.v_call, d.j_call)
+        query = select(*columns).select_from(joined).where(*_live(condition)).order_by(r.key, d.number)
+        for first in range(0, self.counters().record_key, _KEYS_AT_ONCE):
+            of_page = query.where(r.key >= first, r.key < first + _KEYS_AT_ONCE)
+            yield from map(ReceptorRow._make, self._plain(of_page))
+
+    def has_domains(self) -> bool:
+        """Tell whether any variable domain is stored."""
+        return bool(self._scalar(select(select(t.domains.c.number).exists())))
+
+    def n_not_looked_at(self) -> int:
+        """Count live and known sequences whose variable domains nobody has looked for."""
+        return self._n_without_domains()
+
     def most_domains(self, *, by_locus: bool) -> int:
         """Return how many variable domains (of one locus) a sequence has at most; 1 if none has any."""
         d = t.domains.c
@@ -340,6 +366,14 @@ class CatalogReader:
         c, r = t.sequences.c, t.records.c
         live = select(r.key).where(r.sequence_id == c.id, r.deleted.is_(None)).exists()
         query = select(c.id, c.residues, c.hash).where(c.n_domains.is_(None), c.residues != "", live)
+        return [(row[0], _whole(*row)) for row in self._all(query.order_by(c.id).limit(limit))]
+
+    def sequences_without_genes(self, limit: int) -> list[tuple[int, str]]:
+        """Return (id, residues) of live sequences with a domain of which genes were not looked for."""
+        c, r, d = t.sequences.c, t.records.c, t.domains.c
+        live = select(r.key).where(r.sequence_id == c.id, r.deleted.is_(None)).exists()
+        lacking = select(d.source_id).where(d.v_call.is_(None))
+        query = select(c.id, c.residues, c.hash).where(c.id.in_(lacking), live)
         return [(row[0], _whole(*row)) for row in self._all(query.order_by(c.id).limit(limit))]
 
     def last_records(
@@ -519,6 +553,11 @@ class CatalogReader:
         """Return the type of each metadata column, in the order the columns were first seen."""
         c = t.metadata_columns.c
         return {row[0]: row[1] for row in self._all(select(c.name, c.type).order_by(c.position))}
+
+    def derived_columns(self) -> dict[str, Kind]:
+        """Return the type of each derived column that there is; a name that metadata have is left out."""
+        has_domains = bool(self._scalar(select(select(t.domains.c.number).exists())))
+        return derived_columns(self.metadata_columns(), has_domains=has_domains)
 
     def indexed_columns(self) -> set[str]:
         """Return the names of the metadata columns that have an index."""
