@@ -139,8 +139,8 @@ def best_by_scores(scores: np.ndarray, truth: Sequence[str]) -> tuple[float, flo
     """Group by single linkage at the threshold that fits the truth best: F1, threshold, labels."""
     first, second = np.triu_indices(len(truth), 1)
     values = scores[first, second]
-    # true pairs are few: the upper end of all scores, and no threshold below 1% of the pairs
-    steps = np.quantile(values, 1 - np.geomspace(1e-5, 1e-2, 40))
+    # true pairs are 0.1 to 20% of all: most thresholds at the upper end of the scores
+    steps = np.quantile(values, 1 - np.geomspace(1e-5, 0.3, 120))
     best = (-1.0, 0.0, [""])
     for step in np.unique([*steps, values.max()]):
         close = values >= step

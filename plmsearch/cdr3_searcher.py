@@ -20,7 +20,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from plmsearch.domains import CutDomain
 from plmsearch.errors import EmbeddingError
+from plmsearch.ingest.domains import why_no_domain
+from plmsearch.ingest.genes import GeneFinder
 from plmsearch.ingest.prepare import prepare
 from plmsearch.ingest.queries import QUERIES_AT_ONCE, embed_queries
 from plmsearch.ingest.receptor_queries import (
@@ -29,9 +32,10 @@ from plmsearch.ingest.receptor_queries import (
     asked_of_stored,
     asked_of_strings,
     stored_receptors,
+    with_inferred_genes,
     with_known_genes,
 )
-from plmsearch.ingest.report import AddOptions, AddReport
+from plmsearch.ingest.report import AddOptions, AddReport, GeneOptions, SkippedRow
 from plmsearch.ingest.scan import Input
 from plmsearch.ingest.spaces import same_space
 from plmsearch.reader import Reader
@@ -157,9 +161,16 @@ class Cdr3Searcher(Searcher):
         policy: AddOptions,
         report: AddReport,
     ) -> Iterator[tuple[Query, list[Hit]]]:
+        genes = GeneFinder(GeneOptions()) if {"v", "j"}.intersection(wishes.same) else None
         for one in inputs:
+            sample: list[CutDomain] = []
+            if genes is not None:
+                genes.begin(sample.copy)
             for records in slices(one, QUERIES_AT_ONCE):
-                asked = with_known_genes(asked_of_records(records, policy, report), wishes, report)
+                asked = asked_of_records(records, policy, report)
+                if genes is not None:
+                    asked = with_inferred_genes(asked, wishes, genes, sample, report)
+                asked = with_known_genes(asked, wishes, report)
                 vectors = {} if ranking is None else self._embedded(records, ranking, policy, report)
                 yield from self._answers(asked, wishes, options, ranking, vectors)
 
@@ -193,8 +204,15 @@ class Cdr3Searcher(Searcher):
         RecordNotFound
         """
         self._refuse_unknown()
+        units = self.units(record_ids)
+        found = {name for unit in units for name in (unit.record_id, unit.unit_id)}
+        without = [name for name in record_ids if name not in found]
         report.n_rows += len(record_ids)
-        asked = with_known_genes(asked_of_stored(self.units(record_ids)), wishes, report)
+        report.n_skipped += len(without)
+        for record in self.get(without):
+            reason = why_no_domain(record.residues)
+            report.skipped.append(SkippedRow(str(self.path), None, record.record_id, reason))
+        asked = with_known_genes(asked_of_stored(units, str(self.path)), wishes, report)
         return self._answers(asked, wishes, options, ranking, self._stored_vectors(self, asked, ranking))
 
     def search_alike_all(
@@ -209,7 +227,7 @@ class Cdr3Searcher(Searcher):
         """Find every record that fits each record of a database, this one or another, without a model."""
         self._refuse_unknown()
         for page in stored_receptors(other.repository, str(other.path), report):
-            asked = with_known_genes(asked_of_stored(page), wishes, report)
+            asked = with_known_genes(asked_of_stored(page, str(other.path)), wishes, report)
             vectors = self._stored_vectors(other, asked, ranking)
             yield from self._answers(asked, wishes, options, ranking, vectors)
 

@@ -80,6 +80,7 @@ def test_every_record_that_fits_is_found_and_no_other(table, db_path, least, sam
         answers = list(db.search_alike_all(db, wishes, SearchOptions(), report=report))
     left_out = {row.record_id for row in report.skipped}
     lacking = {"v": "sim_h0006", "j": "sim_h0008"}
+    assert {row.source for row in report.skipped} <= {str(db_path)}
     assert left_out == {lacking[name] for name in same if name in lacking}
     assert [q.query_id for q, _ in answers] == [i for i in table.sequence_id if i not in left_out]
     by_id = table.set_index("sequence_id", drop=False)
@@ -126,6 +127,17 @@ def test_a_file_finds_what_its_stored_records_find_with_and_without_a_model(tabl
     assert embedded.rows == stored.rows and len(stored.rows) > 4
     assert {tuple(r[:2]) for r in without.rows} == {tuple(r[:2]) for r in stored.rows}
     assert {r[4] for r in without.rows} == {""}
+
+
+def test_genes_of_queries_without_calls_are_inferred_and_told(table, db_path, tmp_path):
+    chosen = table.head(3)
+    fasta = write_fasta(tmp_path / "q.fasta", zip(chosen.sequence_id, chosen.sequence_aa, strict=True))
+    told = cli("query", db_path, fasta, "--same", "v,j", "--no-model", "--format-output", "query,target")
+    assert told.code == 0 and "inferred from residues: species: human" in told.err
+    found = {(q, t) for q, t in told.rows}
+    for row in chosen.itertuples():
+        # The simulator's own genes are among those that are inferred.
+        assert {(row.sequence_id, t) for t in expected(table, row, 0.0, ("v", "j"))} <= found
 
 
 def test_hits_are_limited_only_by_k_as_given(table, db_path):
@@ -192,6 +204,10 @@ def test_what_is_deleted_or_in_no_domain_is_not_found(tmp_path):
     found = cli("query", path, path, "--min-cdr3-identity", 0, "--format-output", "query,target")
     assert found.rows == [["b", "b"]]
     assert found.code == 3 and "'no'" in found.err
+    alone = cli("query", path, "--id", "no", "--min-cdr3-identity", 0)
+    assert alone.code == 3 and "'no'" in alone.err and alone.rows == []
+    gone = cli("query", path, "--id", "a", "--min-cdr3-identity", 0)
+    assert gone.code == 1 and "no record 'a'" in gone.err
 
 
 def test_a_database_without_domains_is_refused_with_the_command_that_mends_it(tmp_path):

@@ -32,6 +32,7 @@ from plmsearch.ingest.domains import find_domains
 from plmsearch.ingest.report import AddReport, Progress
 from plmsearch.ingest.scan import RecordList
 from plmsearch.numbering import ImmunumNumberer
+from plmsearch.overview import DomainOverview, overview
 from plmsearch.search.hits import SearchOptions
 from plmsearch.sequences import SequenceRecord
 from plmsearch.vectors import unit_vectors
@@ -367,3 +368,13 @@ def test_receptors_of_t_cells_come_with_a_warning_if_asked_for(tmp_path):
     assert antibodies.code == 0 and "warning" not in antibodies.err
     vectors = cli("embed", rows, "-m", "antiberty", "-o", tmp_path / "x.npz")
     assert vectors.code == 0 and "warning: 2 of 2" in vectors.err
+
+
+def test_info_counts_domains_by_locus(path, tmp_path):
+    told = cli("info", path)
+    assert "domains     6 IGH, 2 IGK; 1 records without one" in told.out
+    with open_database(path) as db:
+        found = overview(db)
+    assert (found.n_records, found.domains) == (6, DomainOverview({"IGH": 6, "IGK": 2}, 1))
+    chains = make_db(tmp_path / "chains", [("vh", VH)])
+    assert "\ndomains " not in cli("info", chains).out

@@ -116,11 +116,12 @@ def test_an_id_that_is_taken_keeps_the_domains_of_both(made, tmp_path):
     assert_sound(tmp_path / "less")
 
 
-def give_genes(path: Path, v_call: str) -> None:
-    """As if genes had been inferred."""
+def give_genes(path: Path, v_call: str | None) -> None:
+    """As if this gene had been inferred for all; None: as if nobody had looked."""
     with open_database(path) as db, db.writing(Progress()) as repository:
         found = repository.domains(range(1, repository.counters().sequence_id))
-        given = {i: [d._replace(v_call=v_call, v_identity=0.9) for d in of] for i, of in found.items()}
+        genes = {"v_call": v_call, "j_call": None, "v_identity": v_call and 0.9, "species": None}
+        given = {i: [d._replace(**genes) for d in of] for i, of in found.items()}
         repository.commit(Chunk(0, repository.counters(), domains=given))
 
 
@@ -130,8 +131,7 @@ def give_genes(path: Path, v_call: str) -> None:
 def test_inferred_genes_come_with_the_domains(made, tmp_path, first, second):
     paths = [Path(shutil.copytree(made / "domains" / name, tmp_path / name)) for name in "ab"]
     for path, call in zip(paths, (first, second), strict=True):
-        if call:
-            give_genes(path, call)
+        give_genes(path, call or None)
     merged(paths, tmp_path / "out")
     found = domains_of(tmp_path / "out")
     assert {d.v_call for _, d in found["scfv"]} == {first or second}

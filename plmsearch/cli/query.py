@@ -437,6 +437,8 @@ class _Tally:
         """Name the queries that were left out; end with exit code 3 if there were any."""
         print_left_out(self._report.skipped)
         if not quiet:
+            for text in self._report.species:
+                note(f"genes of queries without calls, inferred from residues: {text}")
             for text in remarks(self._report):
                 note(text)
             if self._n_without:

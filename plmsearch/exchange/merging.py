@@ -27,6 +27,7 @@ from plmsearch.errors import (
     VectorConflict,
 )
 from plmsearch.exchange.filling import SpaceFiller
+from plmsearch.exchange.ledger import LedgerLines
 from plmsearch.exchange.pages import (
     Extent,
     PreparedPage,
@@ -49,10 +50,7 @@ from plmsearch.store.audit import records_without_any_vector
 from plmsearch.store.directory import Layout, storage_errors
 from plmsearch.store.rankings import StoredSpace
 from plmsearch.store.repository import Repository
-from plmsearch.store.rows import (
-    LedgerRow,
-    StoredRecord,
-)
+from plmsearch.store.rows import StoredRecord
 from plmsearch.store.seal import check_seal
 from plmsearch.store.segments import open_segment
 from plmsearch.store.session import open_writer
@@ -313,10 +311,10 @@ class _Merging:
 
     def _fill(self, repository: Repository, filler: SpaceFiller, run_id: int, space: StoredSpace) -> None:
         """Copy the vectors of one more space for every record that was taken."""
-        lines = _Ledger(repository.ledger(run_id))
+        lines = LedgerLines(repository.ledger(run_id))
         for number, source in enumerate(self._sources):
             for page in stored_pages(source.reader, source.spaces[space.spec.space_hash], source.extent):
-                found = [lines.of(number, r, source) for r in page.records]
+                found = [lines.of(number, r, source.reader) for r in page.records]
                 kept = [n for n, (_, stored_as) in enumerate(found) if stored_as is not None]
                 records = [page.records[n] for n in kept]
                 hashes = [_unit_hash(r, str(found[n][1])) for n, r in zip(kept, records, strict=True)]
@@ -379,25 +377,6 @@ def _unit_hash(record: StoredRecord, stored_as: str) -> bytes:
     if record.domain is not None:
         return bytes.fromhex(sequence_hash(record.unit_residues))
     return bytes.fromhex(record.sequence_hash if record.residues else absent_sequence_hash(stored_as))
-
-
-class _Ledger:
-    """The lines of a run in order, looked up for records in order; those of one record come together."""
-
-    def __init__(self, entries: Iterator[tuple[LedgerRow, str | None]]) -> None:
-        self._entries = entries
-        self._last: tuple[LedgerRow, str | None] | None = None
-
-    def of(self, number: int, record: StoredRecord, source: _Source) -> tuple[LedgerRow, str | None]:
-        """Return a record's line, and its id in the new database: None if it was left out."""
-        wanted = (number, record.record_id)
-        if self._last is not None and (self._last[0].input, self._last[0].input_id) == wanted:
-            return self._last
-        for entry in self._entries:
-            if (entry[0].input, entry[0].input_id) == wanted:
-                self._last = entry
-                return entry
-        raise changed_meanwhile(source.reader)
 
 
 def _has(source: _Source, hash_hex: str) -> bool:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from plmsearch.filters.tree import Kind
 from plmsearch.genes import call_families, call_genes, call_isotypes
@@ -97,6 +98,7 @@ def derived_columns(metadata: Iterable[str], *, has_domains: bool) -> dict[str, 
     return {n: kind for n, kind in DERIVED_COLUMNS.items() if n not in stored and is_known(n)}
 
 
+@lru_cache(maxsize=1 << 16)
 def gene_names(
     column: str, given: str | None, inferred: str | None = None, locus: str | None = None
 ) -> tuple[str, ...]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import takewhile
 from typing import NamedTuple
 
+from plmsearch.domains import CutDomain
 from plmsearch.ingest.domains import why_no_domain
+from plmsearch.ingest.genes import GeneFinder
 from plmsearch.ingest.prepare import prepare
 from plmsearch.ingest.queries import QUERIES_AT_ONCE, domain_queries, stored_as_queries
 from plmsearch.ingest.report import AddOptions, AddReport, SkippedRow
@@ -25,6 +28,7 @@ __all__ = [
     "asked_of_stored",
     "asked_of_strings",
     "stored_receptors",
+    "with_inferred_genes",
     "with_known_genes",
 ]
 
@@ -59,15 +63,22 @@ def asked_of_strings(cdr3s: Iterable[Cdr3Query]) -> list[Asked]:
     return [Asked(Query(one.given, cdr3=one.cdr3), Receptor(one.cdr3)) for one in cdr3s]
 
 
-def asked_of_stored(records: Sequence[StoredRecord]) -> list[Asked]:
-    """Make queries of variable domains of stored records, given as `StoredRecord.domain`."""
+def asked_of_stored(records: Sequence[StoredRecord], source: str) -> list[Asked]:
+    """Make queries of variable domains of stored records, given as `StoredRecord.domain`.
+
+    Parameters
+    ----------
+    records : sequence of StoredRecord
+    source : str
+        Name of the database, for messages.
+    """
     asked = []
     for query, record in zip(stored_as_queries(records, {}), records, strict=True):
         domain = record.domain
         assert domain is not None  # units have one
         v, j = (genes_of(record.metadata, domain, segment) for segment in _SEGMENTS)
         receptor = Receptor(cdr3_of(record.unit_residues, domain), domain.locus, v, j)
-        asked.append(Asked(query, receptor, domain.sequence_id, record.sequence_id))
+        asked.append(Asked(query, receptor, domain.sequence_id, record.sequence_id, source))
     return asked
 
 
@@ -105,6 +116,58 @@ def asked_of_records(records: Iterable[SequenceRecord], policy: AddOptions, repo
     return asked
 
 
+def with_inferred_genes(
+    asked: Sequence[Asked],
+    wishes: Cdr3Options,
+    finder: GeneFinder,
+    sample: list[CutDomain],
+    report: AddReport,
+) -> list[Asked]:
+    """Return queries with genes that are to be the same inferred from residues, where no call names one.
+
+    Parameters
+    ----------
+    asked : sequence of Asked
+        Of one input.
+    wishes : Cdr3Options
+    finder : GeneFinder
+    sample : list of CutDomain
+        What the species of the input is inferred from; filled when it is empty.
+    report : AddReport
+        Learns of which species the genes are.
+    """
+    places = [n for n, one in enumerate(asked) if _lacking(one, wishes)]
+    cuts = [_cut(asked[n].query) for n in places]
+    if not cuts:
+        return list(asked)
+    if not sample:
+        sample.extend(cuts)
+    filled = list(asked)
+    for n, calls in zip(places, finder.find(cuts), strict=True):
+        query, receptor = asked[n].query, asked[n].receptor
+        assert query.domain is not None  # it was cut
+        domain = query.domain._replace(**calls)
+        v, j = (genes_of(query.metadata, domain, segment) for segment in _SEGMENTS)
+        filled[n] = asked[n]._replace(
+            query=replace(query, domain=domain), receptor=receptor._replace(v=v, j=j)
+        )
+    report.species = finder.evidence
+    return filled
+
+
+def _cut(query: Query) -> CutDomain:
+    domain = query.domain
+    assert domain is not None  # queries by receptor are domains
+    end = domain.ends[-1]
+    return CutDomain(domain.number, domain.locus, 0, end, query.residues, domain.ends, domain.is_complete)
+
+
+def _lacking(asked: Asked, wishes: Cdr3Options) -> list[str]:
+    """Return the segments that are to be the same and of which no gene is known."""
+    known = {"v": asked.receptor.v, "j": asked.receptor.j}
+    return [name for name, genes in known.items() if name in wishes.same and not genes]
+
+
 def stored_receptors(repository: Repository, source: str, report: AddReport) -> Iterator[list[StoredRecord]]:
     """Yield the variable domains of all live records of a database, in order of insertion, page by page.
 
@@ -128,8 +191,7 @@ def with_known_genes(asked: Iterable[Asked], wishes: Cdr3Options, report: AddRep
     """Leave out, with a reason, queries without a gene that is to be the same."""
     kept = []
     for one in asked:
-        known = {"v": one.receptor.v, "j": one.receptor.j}
-        lacking = [name.upper() for name, genes in known.items() if name in wishes.same and not genes]
+        lacking = [name.upper() for name in _lacking(one, wishes)]
         if lacking:
             genes = " and no ".join(f"{name} gene" for name in lacking)
             reason = f"no {genes} is known of it, so none can be the same"

@@ -14,9 +14,9 @@ A *junction* is the CDR3 with the conserved residues around it: C104 before, W11
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -162,9 +162,9 @@ def cdr3_identity(first: str, second: str) -> float:
     if not first or not second:
         return 0.0
     if len(first) == len(second):
-        n_changes = sum(map(str.__ne__, first, second))
+        n_changes = sum(a != b for a, b in zip(first, second, strict=True))
     else:
-        n_changes = int(_edit_distances(first, [second], longest)[0])
+        n_changes = _edit_distance()(first, second)
     return (longest - n_changes) / longest
 
 
@@ -287,6 +287,14 @@ def _most_changes(least: float, longest: int) -> int:
     """
     changes = np.arange(longest + 1)
     return int(np.count_nonzero((longest - changes) / longest >= least)) - 1
+
+
+@cache
+def _edit_distance() -> Callable[[str, str], int]:
+    """Return the function, imported when it is first needed."""
+    from rapidfuzz.distance import Levenshtein
+
+    return Levenshtein.distance
 
 
 def _edit_distances(query: str, others: Sequence[str], most: int) -> NDArray[np.uint16]:

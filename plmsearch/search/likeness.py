@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
 
-from plmsearch.domains import REGION_SETS, CutDomain
+from plmsearch.domains import REGION_SETS
 from plmsearch.germlines.genes import GermlineSet
 from plmsearch.numbering import REGIONS, Domain
 from plmsearch.search.cdr3 import cdr3_identity
 from plmsearch.search.hits import Hit, Query
-from plmsearch.search.receptors import cut_of, genes_of
+from plmsearch.search.receptors import genes_of
 from plmsearch.store.rows import StoredDomain
 
 __all__ = ["COSINE_COLUMNS", "LIKENESS_COLUMNS", "inferred_genes"]
@@ -31,10 +31,17 @@ _V_REGIONS = REGIONS[: REGIONS.index("cdr3")]
 # --- Residues ------------------------------------------------------------------------------------
 
 
-def _cuts(query: Query, hit: Hit) -> tuple[CutDomain, CutDomain] | None:
+def _cuts(query: Query, hit: Hit) -> tuple[Mapping[str, str], Mapping[str, str]] | None:
+    """Return the residues of both by region."""
     if query.domain is None or hit.domain is None or not query.residues:
         return None
-    return cut_of(query.residues, query.domain), cut_of(hit.residues, hit.domain)
+    return _regions(query.residues, query.domain.ends), _regions(hit.residues, hit.domain.ends)
+
+
+@lru_cache(maxsize=1 << 14)
+def _regions(residues: str, ends: tuple[int, ...]) -> Mapping[str, str]:
+    starts = (0, *ends[:-1])
+    return {name: residues[i:j] for name, i, j in zip(REGIONS, starts, ends, strict=True)}
 
 
 def _identity(region: str) -> Callable[[Query, Hit], float | None]:
@@ -42,7 +49,7 @@ def _identity(region: str) -> Callable[[Query, Hit], float | None]:
 
     def identity(query: Query, hit: Hit) -> float | None:
         cuts = _cuts(query, hit)
-        own, other = ("", "") if cuts is None else (cut.region(region) for cut in cuts)
+        own, other = ("", "") if cuts is None else (cut[region] for cut in cuts)
         return cdr3_identity(own, other) if own and other else None
 
     return identity
@@ -53,7 +60,7 @@ def _v_region_identity(query: Query, hit: Hit) -> float | None:
     cuts = _cuts(query, hit)
     if cuts is None:
         return None
-    pairs = [(cuts[0].region(name), cuts[1].region(name)) for name in _V_REGIONS]
+    pairs = [(cuts[0][name], cuts[1][name]) for name in _V_REGIONS]
     known = [(max(len(own), len(other)), cdr3_identity(own, other)) for own, other in pairs if own and other]
     n_positions = sum(length for length, _ in known)
     return sum(length * share for length, share in known) / n_positions if n_positions else None
@@ -83,9 +90,8 @@ def inferred_genes(domain: StoredDomain, residues: str, species: str | None) -> 
     germlines = _germlines(species) if species and domain.v_call is None else None
     if germlines is None:
         return domain
-    cut = cut_of(residues, domain)
-    regions = {name: cut.region(name) for name in REGIONS}
-    calls = germlines.infer(Domain(domain.locus, 0, cut.end, regions, 1.0, domain.is_complete))
+    regions = _regions(residues, domain.ends)
+    calls = germlines.infer(Domain(domain.locus, 0, domain.ends[-1], regions, 1.0, domain.is_complete))
     return domain._replace(v_call=calls.v_call, j_call=calls.j_call)
 
 

@@ -9,12 +9,14 @@ from collections.abc import Mapping
 
 from plmsearch.domains import CutDomain
 from plmsearch.filters.derived import GENE_COLUMNS, gene_names
+from plmsearch.numbering import REGIONS
 from plmsearch.store.rows import StoredDomain
 
-__all__ = ["DONOR_COLUMNS", "cdr3_of", "cut_of", "derived_value", "donor_of", "genes_of"]
+__all__ = ["DONOR_COLUMNS", "cdr3_of", "derived_value", "donor_of", "genes_of"]
 
 #: Columns that name a donor, the first that a record has.
 DONOR_COLUMNS = ("subject_id", "donor")
+_CDR3 = REGIONS.index("cdr3")
 
 
 def genes_of(metadata: Mapping[str, str], domain: StoredDomain | None, segment: str) -> tuple[str, ...]:
@@ -47,10 +49,11 @@ def _genes(column: str, metadata: Mapping[str, str], domain: StoredDomain | None
 
 def cdr3_of(residues: str, domain: StoredDomain) -> str:
     """Return the CDR3 of a domain, given its residues (`StoredRecord.unit_residues`)."""
-    return cut_of(residues, domain).region("cdr3")
+    start, end = domain.ends[_CDR3 - 1 : _CDR3 + 1]
+    return residues[start:end]
 
 
-def cut_of(residues: str, domain: StoredDomain) -> CutDomain:
+def _cut(residues: str, domain: StoredDomain) -> CutDomain:
     """Return a stored domain with its own residues."""
     end = domain.ends[-1]
     return CutDomain(domain.number, domain.locus, 0, end, residues[:end], domain.ends, domain.is_complete)
@@ -83,10 +86,12 @@ def derived_value(
         return ",".join(_genes(name, metadata, domain)) or None
     if domain is None:
         return None
+    if name == "cdr3_aa":
+        return cdr3_of(residues, domain) or None
     if name in _OF_DOMAIN:
         value: str | float | bool | None = getattr(domain, _OF_DOMAIN[name])
         return None if value == "" else value
-    cut = cut_of(residues, domain)
+    cut = _cut(residues, domain)
     if name.startswith("junction_aa"):
         return (len(cut.junction) if name == "junction_aa_length" else cut.junction) or None
     return cut.region(name.removesuffix("_aa")) or None

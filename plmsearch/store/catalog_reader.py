@@ -347,6 +347,10 @@ class CatalogReader:
         """Tell whether any variable domain is stored."""
         return bool(self._scalar(select(select(t.domains.c.number).exists())))
 
+    def has_several_domains(self) -> bool:
+        """Tell whether a sequence has more than one variable domain."""
+        return bool(self._scalar(select(select(t.domains.c.number).where(t.domains.c.number > 1).exists())))
+
     def n_not_looked_at(self) -> int:
         """Count live and known sequences whose variable domains nobody has looked for."""
         return self._n_without_domains()
@@ -360,6 +364,16 @@ class CatalogReader:
         alike = (d.source_id, d.locus) if by_locus else (d.source_id,)
         counts = of_locus.group_by(*alike).subquery()
         return max(1, int(self._scalar(select(func.coalesce(func.max(counts.c.n), 1)))))
+
+    def domains_of_records(self) -> tuple[dict[str, int], int]:
+        """Count the variable domains of live records by locus, and the records that have none."""
+        r, d = t.records.c, t.domains.c
+        joined = t.records.join(t.domains, d.source_id == r.sequence_id)
+        by_locus = select(d.locus, func.count()).select_from(joined).where(r.deleted.is_(None))
+        has_domain = select(d.number).where(d.source_id == r.sequence_id).exists()
+        without = select(func.count()).select_from(t.records).where(r.deleted.is_(None), ~has_domain)
+        found = self._all(by_locus.group_by(d.locus).order_by(d.locus))
+        return {row[0]: row[1] for row in found}, int(self._scalar(without))
 
     def sequences_without_domains(self, limit: int) -> list[tuple[int, str]]:
         """Return (id, residues) of live and known sequences whose domains nobody has looked for."""
