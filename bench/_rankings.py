@@ -21,6 +21,7 @@ from plmsearch.transform_fit import fit_centre, fit_whiten
 
 MODEL = "antiberty"
 LAYER, LAST = 6, 8
+LAYERS = (4, LAYER, LAST)
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,16 @@ class Vectors:
         }
         return fitted[kind]().apply(raw, loci)
 
-    def cosines(self, regions: Sequence[str], layer: int, kind: str) -> np.ndarray | None:
-        """Return the mean over regions of the cosines: what concatenated unit vectors give."""
+    def cosines(
+        self, regions: Sequence[str], layer: int, kind: str, weights: Sequence[float] | None = None
+    ) -> np.ndarray | None:
+        """Return the weighted mean over regions of the cosines: what scaled unit vectors give, joined."""
         units = [self.unit(region, layer, kind) for region in regions]
         if any(u is None for u in units):
             return None
-        joined = np.hstack([u for u in units if u is not None]) / np.float32(np.sqrt(len(units)))
+        shares = np.array(weights or [1] * len(units), np.float32)
+        shares = np.sqrt(shares / shares.sum())
+        joined = np.hstack([u * share for u, share in zip(units, shares, strict=True) if u is not None])
         return joined @ joined.T
 
     def _spec(self, region: str, layer: int) -> EmbeddingSpec:
@@ -87,7 +92,7 @@ def load_vectors(chains: Chains, locus: str, path: Path | None) -> Vectors:
         rows = [at[s] for s in chains.given]
         with np.load(path) as file:
             arrays = {region: file[region] for region in ("whole", "cdr3")}
-        spaces = {(r, layer): a[layer][rows] for r, a in arrays.items() for layer in (LAYER, LAST)}
+        spaces = {(r, layer): a[layer][rows] for r, a in arrays.items() for layer in LAYERS}
         return Vectors(spaces, locus, embedder)
     spaces = dict(_embed(chains, embedder))
     if path:
@@ -101,7 +106,7 @@ def load_vectors(chains: Chains, locus: str, path: Path | None) -> Vectors:
 
 def _embed(chains: Chains, embedder: Embedder) -> Iterator[tuple[tuple[str, int], np.ndarray]]:
     """Yield the means over the domain and over its CDR3, both in the context of the domain."""
-    layers = (LAYER, LAST)
+    layers = LAYERS
     out = {
         (r, layer): np.empty((len(chains), embedder.card.dim), np.float32)
         for r in ("whole", "cdr3")

@@ -6,6 +6,7 @@ epitope of the nearest neighbour is asked among chains from another donor and an
 
     python bench/retrieval.py --vectors /tmp/heavy.npz --rivals /tmp/rivals
     python bench/retrieval.py mine.tsv --seq-col sequence_aa --v-col v_call --j-col j_call
+    python bench/retrieval.py --sweep               # layers and weights of the antibody preset
 
 With ``--vectors`` and ``--rivals`` the slow parts are kept for the next run.
 """
@@ -26,7 +27,7 @@ import _metrics
 import _rivals
 import numpy as np
 from _align import N_CANDIDATES, Reranker
-from _rankings import LAST, LAYER, Method, Vectors, load_vectors
+from _rankings import LAST, LAYER, LAYERS, Method, Vectors, load_vectors
 
 from plmsearch.numbering import ImmunumNumberer
 
@@ -186,13 +187,28 @@ def methods(chains: _labels.Chains, vectors: Vectors, cache: Path | None) -> Ite
         yield Method(f"{name}, whitened here", cosines(regions, LAYER, "whiten"))
 
 
+def sweep(chains: _labels.Chains, vectors: Vectors, cache: Path | None) -> Iterator[Method]:
+    """Yield the baselines, then layers and weights of whole domain and CDR3, with the shipped centre."""
+    wanted = {"any order (chance)", "BLASTP", *BASELINES}
+    yield from (m for m in methods(chains, vectors, cache) if m.name in wanted)
+    for layer in LAYERS:
+        for tenths in (0, 3, 4, 5, 6, 7, 10):
+            weights = (tenths / 10, 1 - tenths / 10)
+            name = f"layer {layer}, whole {weights[0]:.1f}, CDR3 {weights[1]:.1f}"
+
+            def scores(layer: int = layer, weights: Sequence[float] = weights) -> np.ndarray | None:
+                return vectors.cosines(("whole", "cdr3"), layer, "reference", weights)
+
+            yield Method(name, scores)
+
+
 def run(
     chains: _labels.Chains, questions: Questions, vectors: Vectors, given: argparse.Namespace
 ) -> dict[str, dict[str, np.ndarray]]:
     """Ask every method everything: values by measure, then by method."""
     values: dict[str, dict[str, np.ndarray]] = {m.name: {} for m in questions.measures}
     reranker = Reranker(chains.domain)
-    for method in methods(chains, vectors, given.rivals):
+    for method in (sweep if given.sweep else methods)(chains, vectors, given.rivals):
         started = time.perf_counter()
         scores = method.scores()
         if scores is None:
@@ -270,6 +286,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--locus", default="IGH")
     parser.add_argument("--vectors", type=Path, help=".npz of vectors: read, or made where it is absent")
     parser.add_argument("--rivals", type=Path, help="folder that keeps what blastp and MMseqs2 found")
+    parser.add_argument("--sweep", action="store_true", help="layers and weights of the antibody preset")
     parser.add_argument("--draws", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args()

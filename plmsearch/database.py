@@ -14,14 +14,17 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from plmsearch.all_pairs import AllPairsSearcher
+from plmsearch.cdr3_searcher import Cdr3Searcher
 from plmsearch.embedding.options import ModelOptions
 from plmsearch.embedding.spec import EmbeddingSpec, LongPolicy, Preset, SpaceRequest
 from plmsearch.errors import DatabaseNotFound, EmbeddingSpecMismatch, ParameterError
 from plmsearch.filters.parse import parse_condition
 from plmsearch.ingest.chunks import ChunkWriter, SpaceGroup, group_spaces
+from plmsearch.ingest.domain_names import refuse_ambiguous
+from plmsearch.ingest.genes import GeneFinder, gene_finder
 from plmsearch.ingest.presets import add_region_ranking
 from plmsearch.ingest.provenance import record_run
-from plmsearch.ingest.report import AddOptions, AddReport, Progress
+from plmsearch.ingest.report import AddOptions, AddReport, GeneOptions, Progress
 from plmsearch.ingest.scan import Input, RecordList, Scan, scan
 from plmsearch.ingest.spaces import (
     NewSpaces,
@@ -31,6 +34,7 @@ from plmsearch.ingest.spaces import (
     like_default,
     load_specs,
     reads_domains,
+    receptor_warning,
 )
 from plmsearch.metadata import widen
 from plmsearch.nulls import refresh_nulls
@@ -119,7 +123,7 @@ def _widened(stored: Mapping[str, str], seen: Mapping[str, str]) -> dict[str, st
     return {name: widen(kind, stored.get(name, kind)) for name, kind in seen.items()}
 
 
-class Database(AllPairsSearcher, PairSearcher):
+class Database(AllPairsSearcher, Cdr3Searcher, PairSearcher):
     """A database directory; made by `open_database`.
 
     Parameters
@@ -209,9 +213,14 @@ class Database(AllPairsSearcher, PairSearcher):
         if seen.n_rows == 0:
             return AddReport()
         new = self._spaces_to_make(asked, wishes, seen)
+        specs = [s.spec for s in self.spaces()] if new is None else new.specs
+        genes = gene_finder(wishes.genes, specs, show.say)
         self._require_space(self._least_missing(new, wishes, seen), "the new embeddings")
         if new is not None and new.choice:
             show.say(f"model {new.choice}")
+        specs = [s.spec for s in self.spaces()] if new is None else new.specs
+        if warning := receptor_warning(specs, seen.sample):
+            show.say(warning)
         with self.writing(show) as repository:
             if new is not None and not repository.spaces():
                 repository.add_first_spaces(new.specs)
@@ -219,14 +228,15 @@ class Database(AllPairsSearcher, PairSearcher):
                     add_region_ranking(repository, asked, is_default=True)
             spaces = repository.spaces()
             check_request(asked, wishes.long, spaces, self.path)
-            writer = ChunkWriter(repository, Layout(self.path), self._groups(spaces), wishes, show)
+            writer = ChunkWriter(repository, Layout(self.path), self._groups(spaces), wishes, show, genes)
             report = writer.report
             report.choice = new.choice if new is not None else ""
             report.widened = seen.types.widened
-            parameters = self._parameters(asked, asdict(wishes), spaces)
+            parameters = self._parameters(asked, asdict(wishes), spaces, genes)
             with record_run(repository, command, parameters, inputs, report) as run_id:
                 show.start(seen.n_rows)
-                writer.write(run_id, inputs, _widened(repository.metadata_columns(), seen.types.types))
+                columns = _widened(repository.metadata_columns(), seen.types.types)
+                writer.write(run_id, inputs, columns, seen.samples)
                 report.seconds = time.monotonic() - started
         return report
 
@@ -235,6 +245,7 @@ class Database(AllPairsSearcher, PairSearcher):
         request: SpaceRequest,
         *,
         long: LongPolicy | None = None,
+        genes: GeneOptions | None = None,
         progress: Progress | None = None,
     ) -> AddReport:
         """Add embedding spaces, computed from the stored sequences; continues where it stopped.
@@ -244,6 +255,8 @@ class Database(AllPairsSearcher, PairSearcher):
         request : SpaceRequest
             Names the model; all its layers come out of one forward pass.
         long : {"window", "truncate"} or None
+        genes : GeneOptions, optional
+            Which germline genes are inferred of variable domains that have none yet.
         progress : Progress, optional
 
         Returns
@@ -271,12 +284,14 @@ class Database(AllPairsSearcher, PairSearcher):
         stored = {s.spec.name: s.space_id for s in self.spaces()}
         missing = [(self.repository.n_without_vector(stored.get(s.name, -1)), s.dim) for s in specs]
         self._require_space(missing, "the new embeddings")
+        finder = gene_finder(genes or GeneOptions(), specs, show.say)
         with self.writing(show) as repository:
+            if reads_domains(asked):
+                refuse_ambiguous(repository)
             spaces = [self._space_to_fill(repository, spec) for spec in specs]
-            writer = ChunkWriter(
-                repository, Layout(self.path), self._groups(spaces), AddOptions(long=long), show
-            )
-            parameters = self._parameters(asked, {"long": long}, spaces)
+            rules = AddOptions(long=long)
+            writer = ChunkWriter(repository, Layout(self.path), self._groups(spaces), rules, show, finder)
+            parameters = self._parameters(asked, {"long": long}, spaces, finder)
             with record_run(repository, "embed", parameters, [], writer.report) as run_id:
                 for space in spaces:
                     writer.fill(run_id, space, repository.n_without_vector(space.space_id))
@@ -354,7 +369,7 @@ class Database(AllPairsSearcher, PairSearcher):
             repository.index_columns({name: kinds[name] for name in wanted}, unwanted)
 
     def _matching(self, repository: Repository, where: str) -> list[StoredRecord]:
-        condition = parse_condition(where, repository.metadata_columns())
+        condition = parse_condition(where, repository.metadata_columns(), repository.derived_columns())
         return list(repository.all_records(condition))
 
     def _space_to_fill(self, repository: Repository, spec: EmbeddingSpec) -> StoredSpace:
@@ -426,10 +441,15 @@ class Database(AllPairsSearcher, PairSearcher):
         return group_spaces(spaces, self._embedder, self.model_options.batch_tokens)
 
     def _parameters(
-        self, request: SpaceRequest, options: Mapping[str, object], spaces: Sequence[StoredSpace]
+        self,
+        request: SpaceRequest,
+        options: Mapping[str, object],
+        spaces: Sequence[StoredSpace],
+        genes: GeneFinder | None,
     ) -> dict[str, object]:
         """Return everything that decides a run's outcome."""
         return {
+            "germlines": None if genes is None else genes.describe(),
             "request": asdict(request),
             "options": dict(options),
             "model_options": {

@@ -269,16 +269,18 @@ class SequenceTooLongError(RecordError):
 
 
 class DuplicateRecordError(RecordError):
-    """An id is already taken by another sequence, description or metadata."""
+    """An id is already taken, by a different record or by a variable domain."""
 
-    def __init__(self, record_id: str, *, source: str = "", row: int | None = None) -> None:
-        super().__init__(
-            record_id,
-            "this id is already taken by a different record",
-            source=source,
-            row=row,
-            hint="pass --on-duplicate rename or skip",
-        )
+    def __init__(
+        self,
+        record_id: str,
+        *,
+        source: str = "",
+        row: int | None = None,
+        problem: str = "this id is already taken by a different record",
+        hint: str = "pass --on-duplicate rename or skip",
+    ) -> None:
+        super().__init__(record_id, problem, source=source, row=row, hint=hint)
 
 
 class VectorConflict(RecordError):

@@ -10,11 +10,12 @@ and Pfam proteins, some at confidence 1.0, and not one of them has a CDR3. The p
 before position 118 do not count either: 2.5% of a published set of 5,412 heavy chains, nearly all of them
 without a CDR3 or a J gene.
 
-Where a domain begins and ends is settled by what V and J genes can hold there, so that a chain without its
-first or last residue is the same domain alone and behind a leader or before a constant domain: position 1
-counts if it is a residue that V genes of the locus have there; position 128 of a heavy chain counts if it is
-S or A (IGHJ of human, mouse, rat, rabbit, pig, cow and alpaca), and nothing of a constant domain does; light
-chains end at 127.
+Where a domain begins and ends is settled by what V and J genes can hold there, and by what is joined to it,
+so that a chain without its first or last residues is the same domain alone and in a construct: position 1
+counts if it is a residue that V genes of the locus have there; FWR4 ends with a residue that J genes have at
+its position, heavy chains at 128 at the latest, light ones at 127; a constant domain and a linker of four
+glycines and a serine are left out. A chain that ends with a residue that no J gene has there (0.7% of 12,589
+published and therapeutic domains) so loses it, and counts as incomplete.
 
 Regions are IMGT's (Lefranc et al. 2003, doi:10.1016/S0145-305X(02)00039-3), spelt as in AIRR:
 FWR1 1-26, CDR1 27-38, FWR2 39-55, CDR2 56-65, FWR3 66-104, CDR3 105-117, FWR4 118-128.
@@ -22,7 +23,9 @@ FWR1 1-26, CDR1 27-38, FWR2 39-55, CDR2 56-65, FWR3 66-104, CDR3 105-117, FWR4 1
 Limitations
 -----------
 Ends that genes leave open stay so: an incomplete ``VTVS`` before an A that begins no known constant domain
-ends with that A. TRA and TRD share V genes, so a delta chain may be named TRA.
+ends with that A, and 4 of 5,542 published heavy chains, cut off at their start, take residues of a leader for
+their own. TRA and TRD share V genes, so a delta chain may be named TRA. T-cell receptors are found less
+surely than antibodies: immunum's confidence in some alpha chains is below its own least one.
 """
 
 from __future__ import annotations
@@ -71,14 +74,19 @@ _CUTS = range(5, 45, 5)
 #: Residues that V genes have at IMGT position 1: those of 1% of the alleles of a locus and more (human,
 #: mouse, rat, rabbit, macaque, pig, cow and alpaca; the germline sets of ANARCI 2024.05.21).
 _FIRST = {"IGH": "QED", "IGK": "DEAQNS", "IGL": "QSNE"}
-#: How constant domains of heavy chains begin that begin with a residue that position 128 may be: human IGHG,
-#: IGHA, IGHD, IGHE; mouse Ighg1, Ighg2a, Ighg2b and Ighg3 (UniProt P01857, P01876, P01880, P01854, P01868,
-#: P01863, P01867, P03987).
-_CONSTANT_START = re.compile("ASTKG|ASPTSP|APTKAP|ASTQSP|AKTTPP|AKTTAP|ATTTAP")
+#: Residues that J genes have at IMGT positions 118 to 128 (same sets; alleles with W or F, G, any, G).
+_FWR4 = {
+    "IGH": ("W", "G", "QPRKAT", "G", "TVLAI", "LTSQMREVP", "VLIN", "TSYV", "VID", "SA", "SA"),
+    "IGK": ("F", "G", "AGSQEPTK", "G", "T", "KESRN", "LV", "EVD", "ILVMP", "KEN"),
+    "IGL": ("F", "G", "GSRTAE", "G", "T", "KRQTH", "LV", "TS", "VAID", "LTI"),
+}
+#: The linker of single-chain Fv (Huston et al. 1988, doi:10.1073/pnas.85.16.5879); no V or J gene holds it.
+_LINKER = "GGGGS"
+#: What follows a domain and begins with residues that its last positions may be: the linker, and constant
+#: domains of heavy chains; human IGHG, IGHA, IGHD, IGHE; mouse Ighg1, Ighg2a, Ighg2b and Ighg3 (UniProt
+#: P01857, P01876, P01880, P01854, P01868, P01863, P01867, P03987).
+_FOLLOWING = re.compile(f"{_LINKER}|ASTKG|ASPTSP|APTKAP|ASTQSP|AKTTPP|AKTTAP|ATTTAP")
 _LONGEST_START = 6
-#: Residues that J genes have at position 128; those of light chains end at 127.
-_LAST_RESIDUES = {"IGH": "SA", "IGK": "", "IGL": ""}
-_SIZE_OF_FWR4 = 11
 #: Last IMGT position of FWR4.
 _LAST = {"IGH": "128"}
 _LAST_OF_OTHERS = "127"
@@ -293,18 +301,21 @@ def _to_domain(result: immunum.NumberingResult, residues: str, offset: int) -> D
     if numbering is None or result.query_start is None or result.query_end is None:
         return None
     sizes = Counter(_region_of(position) for position in numbering)
-    if not sizes["cdr3"] or not _has_anchors(numbering):
+    locus = _LOCI[str(result.chain)]
+    early = _early_by(numbering) if locus.startswith("TR") else 0
+    sizes["cdr3"], sizes["fwr4"] = sizes["cdr3"] - early, sizes["fwr4"] + early
+    if sizes["cdr3"] < 1 or not (early or _has_anchors(numbering)):
         return None
     start, end = offset + result.query_start, offset + result.query_end + 1
-    locus = _LOCI[str(result.chain)]
     numbering = dict(numbering)
-    if "1" in numbering and numbering["1"] not in _FIRST.get(locus, numbering["1"]):
-        del numbering["1"]
-        start, sizes["fwr1"] = start + 1, sizes["fwr1"] - 1
-    surplus = _surplus(locus, residues.upper(), end - sizes["fwr4"], end) if locus in _FIRST else 0
-    for position in list(numbering)[len(numbering) - surplus :]:
-        del numbering[position]
-    end, sizes["fwr4"] = end - surplus, sizes["fwr4"] - surplus
+    if locus in _FIRST:
+        places = list(numbering)
+        n_before, n_behind = _surplus(locus, residues.upper(), start, end, sizes)
+        n_before += n_before == 0 and "1" in numbering and numbering["1"] not in _FIRST[locus]
+        for position in places[:n_before] + places[len(places) - n_behind :]:
+            del numbering[position]
+        start, sizes["fwr1"] = start + n_before, sizes["fwr1"] - n_before
+        end, sizes["fwr4"] = end - n_behind, sizes["fwr4"] - n_behind
     return Domain(
         locus=locus,
         start=start,
@@ -315,19 +326,31 @@ def _to_domain(result: immunum.NumberingResult, residues: str, offset: int) -> D
     )
 
 
-def _surplus(locus: str, residues: str, fwr4: int, end: int) -> int:
-    """Count the residues at the end of FWR4 that are not the domain's.
+def _surplus(locus: str, residues: str, start: int, end: int, sizes: Mapping[str, int]) -> tuple[int, int]:
+    """Count the residues at the start of FWR1 and at the end of FWR4 that are not the domain's."""
+    cdr1, fwr4 = start + sizes["fwr1"], end - sizes["fwr4"]
+    within = min(start + 2 * len(_LINKER) - 1, cdr1)  # further on, GGGGS may be FWR1 of a VHH
+    linker = residues.rfind(_LINKER, max(0, start - len(_LINKER) + 1), within)
+    first = start if linker < 0 else linker + len(_LINKER)
+    while linker >= 0 and first + len(_LINKER) <= cdr1 and residues.startswith(_LINKER, first):
+        first += len(_LINKER)
+    following = _FOLLOWING.search(residues, fwr4, end + _LONGEST_START - 1)
+    last = min(end, fwr4 + len(_FWR4[locus]), following.start() if following else end)
+    while last > fwr4 + 1 and residues[last - 1] not in _FWR4[locus][last - 1 - fwr4]:
+        last -= 1
+    return first - start, end - last
 
-    Those of a constant domain that begins there, and what J genes do not have at position 128.
+
+def _early_by(numbering: Mapping[str, str]) -> int:
+    """Return by how many positions the F or W of F-G-X-G, with which FWR4 begins, comes before 118.
+
+    immunum gives alpha chains of T-cell receptors an FWR4 as long as that of others, and so F comes at 116.
     """
-    last = _LAST_RESIDUES[locus]
-    size = _SIZE_OF_FWR4 if locus == "IGH" else _SIZE_OF_FWR4 - 1
-    constant = _CONSTANT_START.search(residues, fwr4, end + _LONGEST_START - 1) if locus == "IGH" else None
-    if constant is not None and constant.start() < end:
-        return end - constant.start()
-    if end - fwr4 > size:
-        return end - fwr4 - size
-    return int(end - fwr4 == size and last != "" and residues[end - 1] not in last)
+    at = numbering.get
+    if at("104") != "C" or at("118") in ("W", "F"):
+        return 0
+    places = (p for p in (117, 116, 115) if at(str(p)) in ("W", "F"))
+    return next((118 - p for p in places if at(str(p + 1)) == at(str(p + 3)) == "G"), 0)
 
 
 def _has_anchors(numbering: Mapping[str, str]) -> bool:
@@ -341,6 +364,7 @@ def _has_anchors(numbering: Mapping[str, str]) -> bool:
     return others and (has_cysteine or (has_aromatic and at("119") == "G" and not is_shifted))
 
 
+@functools.cache
 def _region_of(position: str) -> str:
     """Region of an IMGT position such as ``112A``."""
     match = _POSITION.match(position)

@@ -21,6 +21,7 @@ from plmsearch.store.schema import HEAD
 
 __all__ = [
     "LEDGER_COLUMNS",
+    "DomainOverview",
     "NullOverview",
     "Overview",
     "RankingOverview",
@@ -88,6 +89,22 @@ class RankingOverview:
 
 
 @dataclass(frozen=True, slots=True)
+class DomainOverview:
+    """Variable domains of live records.
+
+    Parameters
+    ----------
+    n_by_locus : mapping of str to int
+        Domains, counted once for each record.
+    n_without : int
+        Records without any.
+    """
+
+    n_by_locus: Mapping[str, int]
+    n_without: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunOverview:
     """One run: versions, parameters and summary as they were recorded."""
 
@@ -122,9 +139,13 @@ class Overview:
         What can be searched.
     columns : mapping of str to str
         Type of each metadata column.
+    derived_columns : mapping of str to str
+        Type of each column that follows from residues and calls (`plmsearch.filters.derived`).
     runs : list of RunOverview
     n_matching : int or None
         Live records that meet the condition that was given.
+    domains : DomainOverview or None
+        None: there is no space of variable domains.
     """
 
     path: str
@@ -138,8 +159,10 @@ class Overview:
     spaces: list[SpaceOverview]
     rankings: list[RankingOverview]
     columns: Mapping[str, str]
+    derived_columns: Mapping[str, str]
     runs: list[RunOverview]
     n_matching: int | None = None
+    domains: DomainOverview | None = None
 
     def to_json(self) -> str:
         """Return one JSON object, indented."""
@@ -181,6 +204,7 @@ def overview(reader: Reader, *, where: str | None = None) -> Overview:
             for r in reader.rankings()
         ],
         columns=repository.metadata_columns(),
+        derived_columns=repository.derived_columns(),
         runs=[
             RunOverview(
                 run_id=r.run_id,
@@ -196,7 +220,14 @@ def overview(reader: Reader, *, where: str | None = None) -> Overview:
             for r in repository.runs()
         ],
         n_matching=None if where is None else reader.select(where).n_records,
+        domains=_domains(reader),
     )
+
+
+def _domains(reader: Reader) -> DomainOverview | None:
+    if not any(space.spec.reads_domains for space in reader.spaces()):
+        return None
+    return DomainOverview(*reader.repository.domains_of_records())
 
 
 def _ranking(

@@ -37,12 +37,13 @@ from plmsearch.store.session import open_reader
 from plmsearch.store.vector_files import VectorFiles
 from plmsearch.types import Float2D, Int1D
 
-__all__ = ["ColumnFacts", "Reader", "Record"]
+__all__ = ["NO_DOMAIN", "ColumnFacts", "Reader", "Record"]
 
 _log = logging.getLogger(__name__)
 
 _MAX_SUGGESTIONS = 3
-_NO_DOMAIN = "it holds no antibody variable domain"
+#: Why a record has no place in a space of variable domains.
+NO_DOMAIN = "it holds no antibody variable domain"
 
 
 T = TypeVar("T")
@@ -74,11 +75,22 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class ColumnFacts:
-    """A metadata column; `is_indexed` if a condition on it need not read every record."""
+    """A column of records.
+
+    Parameters
+    ----------
+    name : str
+    kind : str
+    is_indexed : bool
+        Whether a condition on it need not read every record.
+    is_derived : bool
+        It follows from residues and calls (`plmsearch.filters.derived`); else the input brought it.
+    """
 
     name: str
     kind: str
     is_indexed: bool
+    is_derived: bool = False
 
 
 class Reader:
@@ -225,7 +237,7 @@ class Reader:
         for name, found in of_id.items():
             if len(found) != 1:
                 held = ", ".join(u.unit_id for u in found)
-                reason = f"it holds {len(found)} variable domains: ask for {held}" if found else _NO_DOMAIN
+                reason = f"it holds {len(found)} variable domains: ask for {held}" if found else NO_DOMAIN
                 raise NoVectorError(name, chosen.spec.name, reason)
         ids = [d.sequence_id for name in asked if (d := of_id[name][0].domain) is not None]
         return self._present_vectors(chosen, asked, ids)
@@ -352,10 +364,12 @@ class Reader:
         return None if stored is None else stored.facts
 
     def columns(self) -> list[ColumnFacts]:
-        """Return the metadata columns, in the order they were first seen."""
+        """Return the metadata columns, in the order they were first seen, then the derived ones."""
         indexed = self.repository.indexed_columns()
         kinds = self.repository.metadata_columns()
-        return [ColumnFacts(name, kind, name in indexed) for name, kind in kinds.items()]
+        stored = [ColumnFacts(name, kind, name in indexed) for name, kind in kinds.items()]
+        derived = self.repository.derived_columns().items()
+        return stored + [ColumnFacts(name, kind, is_indexed=False, is_derived=True) for name, kind in derived]
 
     def select(self, where: str, *, by_domain: bool = False) -> Selection:
         """Return what a condition selects now.

@@ -7,7 +7,7 @@ is the same up to rounding (1e-5 relative). The damaged file is kept in ``quaran
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from plmsearch.database import Database
@@ -198,5 +198,7 @@ def _indexes(repository: Repository, layout: Layout, progress: Progress) -> list
 
 
 def _complete(database: Database, spec: EmbeddingSpec, progress: Progress) -> int:
-    request = SpaceRequest(spec.model_id, str(spec.layer), spec.pooling)
+    request = SpaceRequest(spec.model_id, str(spec.layer), spec.pooling, preset="whole")
+    if spec.reads_domains:
+        request = replace(request, preset="antibody", regions=spec.region)
     return database.embed(request, long=spec.long, progress=progress).n_embedded

@@ -19,7 +19,7 @@ import numpy as np
 from plmsearch.embedding.base import Embedder
 from plmsearch.embedding.options import ModelOptions, load_for_space
 from plmsearch.embedding.spec import EmbeddingSpec
-from plmsearch.errors import ExternalSpaceError, ParameterError
+from plmsearch.errors import ExternalSpaceError, NoVectorError, ParameterError
 from plmsearch.filters.tree import Condition
 from plmsearch.index.approximate import ApproximateIndex
 from plmsearch.index.base import Block, VectorIndex
@@ -29,16 +29,17 @@ from plmsearch.ingest.report import AddOptions, AddReport, check_choice
 from plmsearch.ingest.scan import Input
 from plmsearch.ingest.spaces import check_long
 from plmsearch.numbering import locus_and_cdr3
-from plmsearch.reader import Reader
+from plmsearch.reader import NO_DOMAIN, Reader
 from plmsearch.search.engines import INDEX_CHOICES, Engines, Wanted
 from plmsearch.search.hits import Found, Hit, Query, SearchOptions, make_hits
 from plmsearch.search.judge import Judge
+from plmsearch.search.region_cosines import with_cosines
 from plmsearch.search.rerank import refuse_without_residues, rerank
 from plmsearch.search.selection import Selection
 from plmsearch.sequences import SequenceRecord
 from plmsearch.store.directory import Layout
 from plmsearch.store.rankings import StoredRanking, StoredSpace
-from plmsearch.store.rows import SearchedSize
+from plmsearch.store.rows import SearchedSize, StoredRecord
 from plmsearch.store.vector_files import compared_vectors
 from plmsearch.types import Float2D, Int1D
 from plmsearch.vectors import unit_vectors
@@ -69,7 +70,7 @@ class Searcher(Reader):
         self._judges: dict[tuple[int, str], Judge] = {}
         self._counts: dict[tuple[int, str, str | None], Mapping[str, int]] = {}
         self._of_locus: dict[tuple[int, str], Int1D] = {}
-        self._most: dict[tuple[int, str], int] = {}
+        self._most: dict[tuple[int, bool], int] = {}
 
     def searched_size(self, ranking: StoredRanking, where: str | None = None) -> SearchedSize:
         """Return how much is searched: what E-values of alignments refer to.
@@ -264,15 +265,31 @@ class Searcher(Reader):
         Raises
         ------
         RecordNotFound
+        NoVectorError
+            If a record has none in a space of the ranking: no domain, or none of the region.
         """
-        stored = self.units(record_ids) if ranking.reads_domains else self._stored(record_ids)
+        stored = self._units_to_search(record_ids, ranking)
         loci = self.repository.loci({r.vector_id for r in stored})
-        queries = stored_as_queries(stored, loci)
-        names = [r.unit_id for r in stored]
+        asked, names = set(record_ids), [r.unit_id for r in stored]
+        queries = [
+            replace(query, query_id=name) if name in asked else query
+            for query, name in zip(stored_as_queries(stored, loci), names, strict=True)
+        ]
         ids = [r.vector_id for r in stored]
         parts = [self._present_vectors(part.space, names, ids) for part in ranking.parts]
         vectors = np.concatenate(parts, axis=1)
         return zip(queries, self.search_vectors(queries, vectors, ranking, options), strict=True)
+
+    def _units_to_search(self, record_ids: Sequence[str], ranking: StoredRanking) -> list[StoredRecord]:
+        """Return records, or their domains, each of which has at least one."""
+        if not ranking.reads_domains:
+            return self._stored(record_ids)
+        found = self.units(record_ids)
+        held = {name for unit in found for name in (unit.record_id, unit.unit_id)}
+        for name in record_ids:
+            if name not in held:
+                raise NoVectorError(name, ranking.space.spec.name, NO_DOMAIN)
+        return found
 
     def search_vectors(
         self, queries: Sequence[Query], vectors: Float2D, ranking: StoredRanking, options: SearchOptions
@@ -326,6 +343,8 @@ class Searcher(Reader):
         if judge is not None:
             judge.refuse_unknown(options)
         found, condition = self._found(queries, vectors, ranking, options, n_queries)
+        if options.cosines:
+            found = with_cosines(ranking, unit_vectors(vectors, ranking.dim), found, self._blocks(ranking))
         if judge is None or judge.reason:
             return found, condition
         started = time.perf_counter()
@@ -359,7 +378,7 @@ class Searcher(Reader):
             index, selection, _ = self._plan(ranking, options, n_queries, locus)
             allowed = None if selection is None else selection.sequence_ids
             started = time.perf_counter()
-            most = self._most_domains(ranking)
+            most = self._most_domains(ranking, locus)
             of_locus = _neighbours(index, vectors[rows], options, allowed, most) if rows else []
             milliseconds = (time.perf_counter() - started) * 1e3
             _log.info(
@@ -373,13 +392,14 @@ class Searcher(Reader):
                 found[row] = one
         return [one for one in found if one is not None], None if selection is None else selection.condition
 
-    def _most_domains(self, ranking: StoredRanking) -> int:
-        """Return how many domains of one locus a record has at most: so many neighbours may be one record."""
+    def _most_domains(self, ranking: StoredRanking, locus: str) -> int:
+        """Return how many domains (of a locus) a record has at most: so many neighbours may be one record."""
         if not ranking.reads_domains:
             return 1
-        key = (self._generation, "")
+        key = (self._generation, bool(locus))
         if key not in self._most:
-            self._most = {key: self.repository.most_domains()}
+            self._most = {k: most for k, most in self._most.items() if k[0] == self._generation}
+            self._most[key] = self.repository.most_domains(by_locus=bool(locus))
         return self._most[key]
 
     def hits_of(

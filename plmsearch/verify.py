@@ -21,9 +21,11 @@ from typing import Literal
 import numpy as np
 
 from plmsearch.errors import CatalogDamaged, InvalidVectorError, SegmentDamaged, StorageError
+from plmsearch.ingest.spaces import embed_command
 from plmsearch.reader import Reader
 from plmsearch.search.nulls import read_null
 from plmsearch.store import audit
+from plmsearch.store.audit_domains import domain_problems
 from plmsearch.store.directory import Layout
 from plmsearch.store.rankings import StoredRanking, StoredSpace
 from plmsearch.store.repository import Repository
@@ -120,6 +122,8 @@ def _findings(reader: Reader, *, full: bool) -> Iterator[Finding]:
         for sequence_id in audit.wrong_hashes(repository):
             problem = f"the residues of sequence {sequence_id} do not have the hash that is stored"
             yield Finding("damage", "catalog.sqlite", problem, restore)
+    for problem in domain_problems(repository, full=full):
+        yield Finding("damage", "catalog.sqlite", problem, restore)
     yield from _ledger(repository, restore)
     lost = audit.records_without_any_vector(repository)
     if lost:
@@ -176,15 +180,14 @@ def _coverage(repository: Repository, space: StoredSpace, path: Path) -> Iterato
     """Every live sequence must have a vector in every space that is complete."""
     n_missing = repository.n_without_vector(space.space_id)
     spec = space.spec
-    command = f"plmsearch embed {path} --model {spec.model_id} --layers {spec.layer} --pool {spec.pooling}"
+    what = "variable domains" if spec.reads_domains else "sequences"
+    command = embed_command(spec, path)
     if spec.is_external:
         command = f"plmsearch import {path} FILE"
     if n_missing and space.is_complete:
-        yield Finding(
-            "damage", spec.name, f"{n_missing} sequences have no vector", f"plmsearch repair {path}"
-        )
+        yield Finding("damage", spec.name, f"{n_missing} {what} have no vector", f"plmsearch repair {path}")
     elif not space.is_complete:
-        yield Finding("note", spec.name, f"not complete: {n_missing} sequences have no vector yet", command)
+        yield Finding("note", spec.name, f"not complete: {n_missing} {what} have no vector yet", command)
 
 
 def _segment(

@@ -149,9 +149,9 @@ def test_fasta_output_is_an_input_again(db, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "give exactly one of INPUT, --seq and --id"),
-        (("--seq", VH, "--id", "heavy"), "give exactly one of INPUT, --seq and --id"),
-        (("in.fasta", "--seq", VH), "give exactly one of INPUT, --seq and --id"),
+        ((), "give exactly one of INPUT, --seq, --id and --cdr3"),
+        (("--seq", VH, "--id", "heavy"), "give exactly one of INPUT, --seq, --id and --cdr3"),
+        (("in.fasta", "--seq", VH), "give exactly one of INPUT, --seq, --id and --cdr3"),
         (("--id", "heavy", "-k", "0"), "--top-k"),
         (("--id", "heavy", "-k", "-3"), "--top-k"),
         (("--id", "heavy", "-k", "many"), "--top-k"),

@@ -132,7 +132,7 @@ def test_a_chain_without_a_junction_is_numbered(run, tmp_path):
     ]
     assert run(rows) == [("1", ""), ("1", ""), ("", "other_locus")] or run(rows)[2][1] == "no_junction"
     told = json.loads((tmp_path / "out.tsv.json").read_text())
-    assert (told["method"], told["unit"], told["n_junctions_by_numbering"]) == ("cdr3", "residues", 2)
+    assert (told["method"], told["unit"], told["n_junctions_by_numbering"]) == ("hybrid", "residues", 2)
 
 
 def test_the_nucleotides_of_a_numbered_junction_are_found_again():
@@ -273,6 +273,8 @@ def test_what_cannot_be_grouped_is_refused_before_anything_is_written(tmp_path):
     source = write(tmp_path / "in.tsv", [heavy()])
     for wrong in (
         ("--method", "embedding"),
+        ("--method", "spectral"),
+        ("--vectors", "x.npz"),
         ("--v-call", "all"),
         ("--threshold", 2),
         ("--clone-col", "locus"),
@@ -356,7 +358,14 @@ def test_known_families_are_found_without_a_flag(tmp_path, shared_data):
         shared_data / "clones" / "genairr_dev.tsv", sep="\t", dtype=str, keep_default_na=False
     )
     truth = table.pop("clone_id")
-    for drop, method in (([], "junction"), (["v_call", "d_call", "j_call"], "cdr3")):
+    calls = ["v_call", "d_call", "j_call"]
+    chains = ["sequence", "sequence_aa"]
+    for drop, method in (
+        ([], "hybrid"),
+        (calls, "hybrid"),
+        (chains, "junction"),
+        ([*calls, *chains], "cdr3"),
+    ):
         table.drop(columns=drop).to_csv(tmp_path / "in.tsv", sep="\t", index=False)
         ended = cli("clones", tmp_path / "in.tsv", "-o", tmp_path / "out.tsv")
         assert f"method {method}" in ended.err

@@ -393,8 +393,8 @@ def test_an_index_follows_a_column_that_widens(tmp_path):
 def test_columns_are_listed_and_indexed_by_the_command(path, tmp_path):
     copy = Path(shutil.copytree(path, tmp_path / "copy"))
     rows = [line.split("\t") for line in cli("columns", copy, "--index", "n_mut").out.splitlines()]
-    assert rows[0] == ["column", "type", "indexed"]
-    assert {name: (kind, indexed) for name, kind, indexed in rows[1:]}["n_mut"] == ("int", "true")
+    assert rows[0] == ["column", "type", "indexed", "derived"]
+    assert {name: (kind, indexed) for name, kind, indexed, _ in rows[1:]}["n_mut"] == ("int", "true")
     assert len(rows) == 1 + len(KINDS)
     for wrong, said in (("n_mit", "did you mean 'n_mut'"), (QUOTED, "without quotes")):
         refused = cli("columns", copy, "--index", wrong)

@@ -52,6 +52,7 @@ LAYERS: dict[str, Rank] = {
     "reader": (4, 1),
     "searcher": (4, 2),
     "all_pairs": (4, 3),
+    "cdr3_searcher": (4, 3),
     "pair_searcher": (4, 3),
     "overview": (4, 5),
     "doctor": (4, 3),
@@ -87,6 +88,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "h5py": ("formats",),
     "zstandard": ("formats",),
     "lark": ("filters",),
+    "rapidfuzz": ("search.cdr3",),
     "parasail": ("search.alignment", "germlines.gapped"),
     "threadpoolctl": ("analysis.clusters",),
     "sqlalchemy": ("store",),
@@ -117,6 +119,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "zstandard": (),
     "lark": (),
     "parasail": (),
+    "rapidfuzz": (),
 }
 
 #: Where a module is imported inside a function: commands, so that --help is quick, and the two

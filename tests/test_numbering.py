@@ -152,6 +152,49 @@ def test_a_domain_is_the_same_alone_and_between_leader_and_constant_domain(resid
     assert domain.is_complete == (residues == HEAVY)
 
 
+#: Chains that end otherwise than a J gene, or within one, and what is left of them.
+ODD_ENDS = {
+    HEAVY[:-4] + "TSP": HEAVY[:-4] + "T",
+    HEAVY[:-4] + "TLL": HEAVY[:-4] + "T",
+    HEAVY[:-4] + "TAP": HEAVY[:-4] + "T",
+    HEAVY[:-2]: HEAVY[:-2],
+}
+
+
+@pytest.mark.parametrize(("residues", "domain_residues"), ODD_ENDS.items())
+@pytest.mark.parametrize("after", ["", LINKER + KAPPA, CH1])
+def test_fwr4_ends_with_a_residue_that_j_genes_have_there(residues, domain_residues, after):
+    domain = NUMBERER.domains(residues + after)[0]
+    assert (residues + after)[domain.start : domain.end] == domain_residues
+    assert not domain.is_complete
+
+
+def test_a_domain_that_ends_in_the_j_gene_takes_nothing_of_a_linker_that_begins_like_it():
+    residues = HEAVY[: HEAVY.index("WGQG") + 2]
+    domain = NUMBERER.domains(residues + LINKER + KAPPA)[0]
+    assert (domain.start, domain.end) == (0, len(residues))
+
+
+@pytest.mark.parametrize("tail", ["", "RTVAAPSVFIFPPSDEQLKSGT", LINKER + HEAVY, "HHHHHH"])
+@pytest.mark.parametrize("end", ["K", "R", "", "T"])
+def test_a_kappa_domain_ends_with_a_lysine_or_before_it(end, tail):
+    chain = KAPPA[:-1] + end + tail
+    domain = NUMBERER.domains(chain)[0]
+    assert chain[domain.start : domain.end] == (KAPPA if end == "K" else KAPPA[:-1])
+    assert domain.is_complete == (end == "K")
+
+
+@pytest.mark.parametrize("n_missing", range(20))
+@pytest.mark.parametrize("chain", [KAPPA, LAMBDA, HEAVY], ids=["IGK", "IGL", "IGH"])
+def test_no_residue_of_a_linker_is_taken_for_the_start_of_a_domain(chain, n_missing):
+    shortened = chain[n_missing:]
+    (alone,) = NUMBERER.domains(shortened)
+    before = HEAVY if chain != HEAVY else KAPPA
+    behind = NUMBERER.domains(before + LINKER + shortened)[1]
+    start = len(before + LINKER)
+    assert (behind.start - start, behind.end - start) == (alone.start, alone.end)
+
+
 def test_a_domain_without_its_end_is_found_in_front_of_a_linker():
     chain = KAPPA[: KAPPA.index("FGQG") + 4] + LINKER + HEAVY
     light, heavy = NUMBERER.domains(chain)
@@ -172,6 +215,34 @@ def test_a_t_cell_receptor_is_a_domain_but_no_antibody():
     assert NUMBERER.domains(TRB, ("IG",)) == ()
     assert is_t_cell_receptor(TRB)
     assert not is_antibody(TRB)
+
+
+@pytest.mark.parametrize(
+    ("chain", "cdr3"),
+    [
+        (
+            "KEVEQNSGPLSVPEGAIASLNCTYSDRGSQSFFWYRQYSGKSPELIMFIYSNGDKEDGRFTAQLNKASQYVSLLIRDSQPSDSATYLCAVTTDSWGKLQF"
+            "GAGTQVVVTPD",
+            "AVTTDSWGKLQ",
+        ),
+        (
+            "KQEVTQIPAALSVPEGENLVLNCSFTDSAIYNLQWFRQDPGKGLTSLLLIQSSQREQTSGRLNASLDKSSGRSTLYIAASQPGDSATYLCAVRPTSGGSYI"
+            "PTFGRGTSLIVHPY",
+            "AVRPTSGGSYIPT",
+        ),
+        (
+            "GEDVEQSLFLSVREGDSSVINCTYTDSSSTYLYWYKQEPGAGLQLLTYIFSNMDMKQDQRLTVLLNKKDKHLSLRIADTQTGDSAIYFCAVSGGSQGNLIF"
+            "GKGTKLSVKPN",
+            "AVSGGSQGNLI",
+        ),
+    ],
+)
+def test_an_alpha_chain_is_found_wherever_immunum_puts_its_fwr4(chain, cdr3):
+    (domain,) = NUMBERER.domains(chain, ("TR",))
+    assert (domain.locus, domain.regions["cdr3"]) == ("TRA", cdr3)
+    assert domain.regions["fwr4"][0] == "F"
+    assert "".join(domain.regions.values()) == chain[domain.start : domain.end]
+    assert is_t_cell_receptor(chain) and not is_antibody(chain)
 
 
 def test_an_antibody_is_never_called_a_t_cell_receptor():

@@ -37,8 +37,11 @@ def test_a_run_records_versions_parameters_and_the_digest_of_every_input(tmp_pat
         (str(f), "fasta", f.stat().st_size, hashlib.sha256(f.read_bytes()).hexdigest()) for f in files
     ]
     asked = run["parameters"]
-    assert asked["request"] == {"model": "kmer", "layers": "0,1", "pooling": None}
-    assert asked["options"] == {"on_invalid": "error", "on_duplicate": "skip", "long": None}
+    wanted = {"model": "kmer", "layers": "0,1", "pooling": None}
+    assert asked["request"] == {**wanted, "preset": None, "regions": None, "weights": None}
+    no_genes = {"germlines": None, "species": None, "infer": True}
+    rules = {"on_invalid": "error", "on_duplicate": "skip", "long": None}
+    assert (asked["options"], asked["germlines"]) == ({**rules, "genes": no_genes}, None)
     assert (asked["model_options"]["threads"], asked["model_options"]["batch_tokens"]) == (2, 999)
     assert [(s["layer"], s["weights_digest"]) for s in asked["spaces"]] == [
         (layer, load_embedder("kmer").weights_digest) for layer in (0, 1)

@@ -34,6 +34,9 @@ def embed(
     contigs: o.Contigs = None,
     on_invalid: o.OnInvalid = "error",
     long: o.Long = None,
+    germlines: o.Germlines = None,
+    species: o.Species = None,
+    no_germlines: o.NoGermlines = False,
     weights: o.Weights = None,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
@@ -70,7 +73,8 @@ def embed(
             db = stack.enter_context(
                 open_database(target, model_options=running, lock_timeout_s=lock_timeout)
             )
-            report = db.embed(request, long=policy.long, progress=progress)
+            genes = o.gene_options(germlines, species, no_germlines)
+            report = db.embed(request, long=policy.long, genes=genes, progress=progress)
             progress.say(f"{report.n_embedded} sequences embedded; spaces: {', '.join(report.spaces)}")
             return
         if output is None:

@@ -21,21 +21,48 @@ def export(
     ],
     space: Annotated[str | None, typer.Option(help="Embedding space, by name.", metavar="NAME")] = None,
     where: o.Where = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="airr: an AIRR Rearrangement table, a row for each variable domain.", metavar="NAME"
+        ),
+    ] = None,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
     """Write the live records, their raw vectors, or both; import reads each of these files again.
 
     .tsv: records with their metadata. .parquet: records with metadata and a column of vectors. .npz:
-    arrays ids, embeddings and spec. .h5: a dataset per record.
+    arrays ids, embeddings and spec. .h5: a dataset per record. A space of variable domains has a row for
+    each domain, called id#2 where a record has several.
+
+    --format airr writes a .tsv that AIRR tools read: values of the input as they were, and what it left out
+    (junction_aa, cdr3_aa and the other regions, locus) from the residues.
     """
     from plmsearch.database import open_database
+    from plmsearch.exchange.airr_export import export_airr
     from plmsearch.exchange.exporting import export as write
 
+    if format not in {None, "airr"}:
+        raise typer.BadParameter(
+            f"--format {format}: it is airr, or left out: the ending of the file decides"
+        )
+    if format == "airr":
+        if space is not None:
+            raise typer.BadParameter("--format airr has no vectors: leave out --space")
+        with open_database(database) as db:
+            written = export_airr(db, output, where=where)
+        if not quiet:
+            note(f"{output}: {written.n_records} records, {written.n_rows} rows")
+            if written.renamed:
+                columns = ", ".join(written.renamed.values())
+                note(f"called otherwise, for AIRR's fields of these names hold something else: {columns}")
+        return
     with open_database(database) as db:
-        n = write(db, output, space=space, where=where)
+        done = write(db, output, space=space, where=where)
         n_records = len(db) if where is None else db.select(where).n_records
     if not quiet:
-        note(f"{output}: {n} records")
-        if n < n_records:
-            note(f"{n_records - n} records have no sequence, and no vector in this space: left out")
+        domains = f", {done.n_rows} variable domains" if done.n_rows != done.n_records else ""
+        note(f"{output}: {done.n_records} records{domains}")
+        if done.n_records < n_records:
+            note(f"{n_records - done.n_records} records have no vector in this space: left out")

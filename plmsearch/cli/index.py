@@ -46,6 +46,9 @@ def index(
         ),
     ] = "rename",
     long: o.Long = None,
+    germlines: o.Germlines = None,
+    species: o.Species = None,
+    no_germlines: o.NoGermlines = False,
     weights: o.Weights = None,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
@@ -69,7 +72,12 @@ def index(
     from plmsearch.indexing import index_is_due
     from plmsearch.ingest.report import AddOptions
 
-    policy = AddOptions(on_invalid, on_duplicate, long)  # type: ignore[arg-type]
+    policy = AddOptions(
+        on_invalid,  # type: ignore[arg-type]
+        on_duplicate,  # type: ignore[arg-type]
+        long,  # type: ignore[arg-type]
+        o.gene_options(germlines, species, no_germlines),
+    )
     pairing = o.pairing(heavy_col, light_col, pair_by)
     running = o.model_options(weights, device, precision, threads, batch_tokens)
     with ExitStack() as stack:

@@ -11,7 +11,7 @@ from plmsearch.cli import options as o
 from plmsearch.cli.console import handles_errors
 
 if TYPE_CHECKING:
-    from plmsearch.overview import Overview
+    from plmsearch.overview import DomainOverview, Overview
 
 __all__ = ["info"]
 
@@ -45,6 +45,12 @@ def info(
         out.write((found.to_json() if json else _text(found)) + "\n")
 
 
+def _domains(found: DomainOverview) -> str:
+    counts = ", ".join(f"{n:,} {locus}" for locus, n in found.n_by_locus.items()) or "none"
+    without = f"; {found.n_without:,} records without one" if found.n_without else ""
+    return f"domains     {counts}{without}"
+
+
 def _text(found: Overview) -> str:
     lines = [
         f"database    {found.path}  (format {found.format_version}, schema {found.schema}, "
@@ -52,6 +58,7 @@ def _text(found: Overview) -> str:
         f"records     {found.n_records:,}",
         *([] if found.n_matching is None else [f"matching    {found.n_matching:,}"]),
         f"sequences   {found.n_sequences:,} distinct, {found.n_residues:,} residues",
+        *([] if found.domains is None else [_domains(found.domains)]),
         f"size        {found.size_bytes / 1e6:,.1f} MB",
     ]
     for space in found.spaces:
@@ -69,6 +76,8 @@ def _text(found: Overview) -> str:
             lines.append("            no emb_evalue: no null distribution yet; plmsearch optimize builds it")
     if found.columns:
         lines.append("columns     " + ", ".join(f"{name} ({kind})" for name, kind in found.columns.items()))
+    if found.derived_columns:
+        lines.append("derived     " + ", ".join(found.derived_columns))
     for run in found.runs:
         what = ", ".join(f"{i['name']}" for i in run.inputs) or "-"
         lines.append(f"run {run.run_id:<8}{run.started[:19]}  {run.command}  {run.status}  {what}")

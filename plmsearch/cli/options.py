@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from plmsearch.embedding.spec import SpaceRequest
     from plmsearch.formats.paired import Pairing
     from plmsearch.formats.read import InputFile
+    from plmsearch.ingest.report import GeneOptions
 
 __all__ = [
     "BatchTokens",
     "Contigs",
     "Debug",
     "Device",
+    "Germlines",
     "HeavyCol",
     "IdCol",
     "Layers",
@@ -30,6 +32,7 @@ __all__ = [
     "LockTimeout",
     "Long",
     "Model",
+    "NoGermlines",
     "OnInvalid",
     "PairBy",
     "Pool",
@@ -38,12 +41,14 @@ __all__ = [
     "Quiet",
     "Regions",
     "SeqCol",
+    "Species",
     "Threads",
     "Translate",
     "Verbose",
     "Weights",
     "WeightsByRegion",
     "Where",
+    "gene_options",
     "model_options",
     "opened",
     "pairing",
@@ -80,6 +85,21 @@ Regions = Annotated[
 WeightsByRegion = Annotated[
     str | None,
     typer.Option(help="Ranking of regions, such as whole=0.4,cdr3=0.6.", metavar="REGION=WEIGHT,..."),
+]
+Germlines = Annotated[
+    Path | None,
+    typer.Option(
+        help="Germline V and J genes for variable domains: FASTA as of IMGT or OGRDB, or a table (allele, "
+        "aa, species). Left out: human and mouse, of OGRDB.",
+        metavar="FILE",
+    ),
+]
+Species = Annotated[
+    str | None,
+    typer.Option(help="Species of the germlines; inferred, input by input, if left out.", metavar="NAME"),
+]
+NoGermlines = Annotated[
+    bool, typer.Option("--no-germlines", help="Infer no germline genes of variable domains.")
 ]
 Weights = Annotated[
     Path | None,
@@ -188,6 +208,14 @@ def model_options(
     from plmsearch.embedding.options import ModelOptions
 
     return ModelOptions(weights, device, precision, threads, batch_tokens)
+
+
+def gene_options(germlines: Path | None, species: str | None, no_germlines: bool) -> GeneOptions:
+    """Gather which germline genes are inferred."""
+    from plmsearch.ingest.report import GeneOptions
+
+    path = None if germlines is None else str(germlines)
+    return GeneOptions(path, species, infer=not no_germlines)
 
 
 def pairing(heavy_col: str | None, light_col: str | None, pair_by: str | None) -> Pairing:

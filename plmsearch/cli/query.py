@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["query"]
 
+_DEFAULT_K = 10
 _EMBEDDING_EVALUES = frozenset({"emb_pvalue", "emb_evalue"})
 
 
@@ -56,7 +57,45 @@ def query(
         list[str] | None,
         typer.Option(help="Search with the stored pair of a cell; implies --pairs.", metavar="CELL_ID"),
     ] = None,
-    k: Annotated[int, typer.Option("-k", "--top-k", min=1, help="Most hits per query.")] = 10,
+    cdr3: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Residues of a CDR3, or of a junction (C...W, C...F): the records whose CDR3 is most like "
+            "it, without a model.",
+            metavar="STRING",
+        ),
+    ] = None,
+    k: Annotated[
+        int | None,
+        typer.Option(
+            "-k",
+            "--top-k",
+            min=1,
+            help="Most hits per query: 10 if left out, and all with --same or --min-cdr3-identity.",
+        ),
+    ] = None,
+    min_cdr3_identity: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Every record whose CDR3 is at least so alike, whatever its score.",
+            metavar="SHARE",
+        ),
+    ] = None,
+    same: Annotated[
+        str | None,
+        typer.Option(
+            help="Every record that shares these with the query: v, j, cdr3_length, or several with commas.",
+            metavar="LIST",
+        ),
+    ] = None,
+    no_model: Annotated[
+        bool,
+        typer.Option(
+            "--no-model", help="With --same or --min-cdr3-identity: leave score empty, and load no model."
+        ),
+    ] = False,
     min_score: Annotated[float | None, typer.Option(min=-1, max=1, help="Lowest cosine similarity.")] = None,
     exclude_self: Annotated[bool, typer.Option("--exclude-self", help="Leave out the same record.")] = False,
     exclude_identical: Annotated[
@@ -172,6 +211,10 @@ def query(
     A database as INPUT, DB itself or another that has the space, is searched with every stored record, in
     order of insertion and without a model; hits are written as they are found.
 
+    --min-cdr3-identity 0.8 and --same v,j,cdr3_length find every record that fits, exactly: residues and
+    genes decide, and the score, if there is one, only orders what is equally alike. --cdr3 STRING finds the
+    records whose CDR3 is most like a string.
+
     --pairs compares every pair of the input with every pair of DB, exactly: the heavy and light domain of one
     record (VH;VL, an scFv, or columns named by --heavy-col and --light-col), or of one cell (cell_id within
     sample_id or repertoire_id). A hit names both records and has the score of each chain.
@@ -179,6 +222,7 @@ def query(
     --rerank align aligns each query with its best candidates (Smith-Waterman, BLOSUM62, gaps 11/1), adds
     identity, coverage, positions, E-value and bits, and sorts by E-value.
     """
+    from plmsearch.cli.query_cdr3 import By, cdr3_wishes
     from plmsearch.database import open_database
     from plmsearch.formats.hits import hit_format, write_hits
     from plmsearch.ingest.queries import QUERIES_AT_ONCE
@@ -187,15 +231,17 @@ def query(
     from plmsearch.search.hits import SearchOptions
 
     kind = hit_format(format or ("table" if output == "-" and sys.stdout.isatty() else "tsv"))
-    if sum(map(bool, (inputs, seq, record, cell))) != 1:
-        raise typer.BadParameter("give exactly one of INPUT, --seq and --id (or --cell, for pairs)")
+    if sum(map(bool, (inputs, seq, record, cdr3, cell))) != 1:
+        raise typer.BadParameter("give exactly one of INPUT, --seq, --id and --cdr3 (or --cell, for pairs)")
     _check_usage(kind, format_output, rerank, candidates, max_evalue, sort)
     queried = _queried_database(inputs or ())
-    if (translate or contigs) and (record or queried is not None):
-        raise typer.BadParameter("stored records are residues: leave out --translate and --contigs")
+    if (translate or contigs) and (record or cdr3 or queried is not None):
+        raise typer.BadParameter(
+            "stored records and --cdr3 are residues: leave out --translate and --contigs"
+        )
     policy = AddOptions(on_invalid, long=long)  # type: ignore[arg-type]
     wishes = SearchOptions(
-        k=k,
+        k=k or _DEFAULT_K,
         min_score=min_score,
         exclude_self=exclude_self,
         exclude_identical=exclude_identical,
@@ -210,7 +256,11 @@ def query(
         max_emb_evalue=max_emb_evalue,
         significance=not no_significance,
         across_loci=across_loci,
+        cosines="cosine_" in (format_output or ""),
     )
+    exactly = cdr3_wishes(cdr3, min_cdr3_identity, same, k, wishes, no_model=no_model)
+    if exactly is not None and (pairs or cell):
+        raise typer.BadParameter("--pairs and --cell do not go with --cdr3, --same and --min-cdr3-identity")
     pairing = o.pairing(heavy_col, light_col, pair_by)
     running = o.model_options(weights, device, precision, threads, batch_tokens)
     report = AddReport()
@@ -223,27 +273,35 @@ def query(
             db.select(where, by_domain=searched.reads_domains)
         way = _way(db, searched, wishes, report, is_paired=pairs or bool(cell), quiet=quiet)
         metadata = way.metadata
-        columns = _columns(kind, format_output, metadata, way.default_columns)
+        by = None
+        if exactly is not None:
+            by = By(db, exactly, wishes, None if no_model or cdr3 else searched, report)
+        default = way.default_columns if by is None else by.default_columns
+        columns = _columns(kind, format_output, metadata, default)
         n_queries = len(seq or record or ()) or QUERIES_AT_ONCE
-        if record or cell:
+        other = None if queried is None else stack.enter_context(open_database(queried))
+        read = () if record or cell or cdr3 or other is not None else inputs or ()
+        files = o.opened(
+            read,
+            stack,
+            id_col=id_col,
+            seq_col=seq_col,
+            translate=translate,
+            contigs=contigs,
+            pairing=pairing,
+        )
+        sources: Sequence[Input] = files or [_given(seq or (), translate=translate)]
+        if by is not None:
+            results = by.results(cdr3 or (), record or (), other, sources, policy)
+            by.note(cdr3 or (), explain=explain, quiet=quiet)
+        elif record or cell:
             results = way.stored(record or (), cell or ())
-        elif queried is not None:
-            other = stack.enter_context(open_database(queried))
+        elif other is not None:
             n_queries = max(len(other), 1)
             results = way.database(other)
         else:
-            files = o.opened(
-                inputs or (),
-                stack,
-                id_col=id_col,
-                seq_col=seq_col,
-                translate=translate,
-                contigs=contigs,
-                pairing=pairing,
-            )
-            sources: Sequence[Input] = files or [_given(seq or (), translate=translate)]
             results = way.inputs(sources, policy)
-        for line in way.explain(n_queries) if explain else ():
+        for line in way.explain(n_queries) if explain and by is None else ():
             note(line)
         if rerank and not quiet:
             _note_unknown(db, searched, wishes)
@@ -379,6 +437,8 @@ class _Tally:
         """Name the queries that were left out; end with exit code 3 if there were any."""
         print_left_out(self._report.skipped)
         if not quiet:
+            for text in self._report.species:
+                note(f"genes of queries without calls, inferred from residues: {text}")
             for text in remarks(self._report):
                 note(text)
             if self._n_without:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from plmsearch._version import __version__
 from plmsearch.errors import ParameterError, StorageError
-from plmsearch.exchange.pages import extent_of, stored_pages, stored_records
+from plmsearch.exchange.pages import StoredPage, extent_of, stored_pages, stored_records
 from plmsearch.filters.tree import Condition
 from plmsearch.formats.hdf5 import write_hdf5
 from plmsearch.formats.output import open_output
@@ -21,20 +22,40 @@ from plmsearch.formats.vector_parquet import write_vector_parquet
 from plmsearch.metadata import typed
 from plmsearch.reader import Reader
 from plmsearch.store.rankings import StoredSpace
-from plmsearch.store.rows import StoredRecord
 from plmsearch.store.space_left import require_space
 
-__all__ = ["EXPORT_SUFFIXES", "export"]
+__all__ = ["EXPORT_SUFFIXES", "Exported", "export"]
 
 #: What a file's name may end with: records only, records and vectors, vectors only (twice).
 EXPORT_SUFFIXES = (".tsv", ".parquet", ".npz", ".h5")
+#: Columns of a space of variable domains, beside those of the record.
+_DOMAIN_COLUMNS: Mapping[str, type] = {"id": str, "domain": int, "locus": str, "domain_sequence": str}
 _TYPES: Mapping[str, type] = {"text": str, "int": int, "float": float, "bool": bool}
 
 
-def export(reader: Reader, target: str | Path, *, space: str | None = None, where: str | None = None) -> int:
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written.
+
+    Parameters
+    ----------
+    n_rows : int
+        Records, or variable domains of a space of these.
+    n_records : int
+        Distinct records among them. Those that have no vector in the space are not.
+    """
+
+    n_rows: int
+    n_records: int
+
+
+def export(
+    reader: Reader, target: str | Path, *, space: str | None = None, where: str | None = None
+) -> Exported:
     """Write live records, in order of insertion; the ending of the name decides what and how.
 
-    Memory is bounded by a page, and by the ids where a ``.npz`` is written.
+    Of a space of variable domains each domain has a row, called ``id`` where the record has no other, else
+    ``id#2``. Memory is bounded by a page, and by the ids where a ``.npz`` is written.
 
     Parameters
     ----------
@@ -48,9 +69,7 @@ def export(reader: Reader, target: str | Path, *, space: str | None = None, wher
 
     Returns
     -------
-    int
-        Records written. Without those that have no vector in the space: records that were imported
-        without a sequence into another one.
+    Exported
 
     Raises
     ------
@@ -72,7 +91,7 @@ def export(reader: Reader, target: str | Path, *, space: str | None = None, wher
         if space is not None:
             raise ParameterError("space", space, "left out for .tsv, which has no vectors")
         return _write_tsv(reader, target, condition)
-    write: Callable[[Reader, StoredSpace, str | Path, Condition | None], int] = {
+    write: Callable[[Reader, StoredSpace, str | Path, Condition | None], Exported] = {
         ".parquet": _write_parquet,
         ".npz": _write_npz,
         ".h5": _write_hdf5,
@@ -91,22 +110,22 @@ def _is_stream(target: str | Path) -> bool:
 # --- Tables --------------------------------------------------------------------------------------
 
 
-def _columns(reader: Reader) -> dict[str, str]:
-    """Return the column under which each metadata column is written.
+def _columns(reader: Reader, taken: Sequence[str] = ()) -> dict[str, str]:
+    """Return the column under which each metadata column is written; `taken` are columns of domains.
 
     Raises
     ------
     ParameterError
         If two would have one name.
     """
-    names = {n: column_name(n) for n in reader.repository.metadata_columns()}
+    names = {n: column_name(n, taken) for n in reader.repository.metadata_columns()}
     if len(set(names.values())) < len(names):
         twice = next(n for n, column in names.items() if n != column and column in names)
         raise ParameterError("metadata column", twice, f"called otherwise: there is a 'meta.{twice}' too")
     return names
 
 
-def _write_tsv(reader: Reader, target: str | Path, condition: Condition | None) -> int:
+def _write_tsv(reader: Reader, target: str | Path, condition: Condition | None) -> Exported:
     columns = _columns(reader)
     n = 0
     with open_output(target) as out:
@@ -118,21 +137,25 @@ def _write_tsv(reader: Reader, target: str | Path, condition: Condition | None) 
                 writer.writerow(
                     [r.record_id, r.residues, r.description, *(r.metadata.get(c, "") for c in columns)]
                 )
-    return n
+    return Exported(n, n)
 
 
 def _write_parquet(
     reader: Reader, space: StoredSpace, target: str | Path, condition: Condition | None
-) -> int:
-    columns, kinds = _columns(reader), reader.repository.metadata_columns()
-    types: dict[str, type] = {"record_id": str, "sequence": str, "description": str}
+) -> Exported:
+    of_domains = _DOMAIN_COLUMNS if space.spec.reads_domains else {}
+    columns, kinds = _columns(reader, tuple(of_domains)), reader.repository.metadata_columns()
+    types: dict[str, type] = {"record_id": str, "sequence": str, "description": str, **of_domains}
     types.update({columns[name]: _TYPES[kind] for name, kind in kinds.items()})
+    counts = _Counts()
 
-    def values(records: Sequence[StoredRecord]) -> dict[str, Sequence[object]]:
+    def values(page: StoredPage) -> dict[str, Sequence[object]]:
+        records = page.records
         table: dict[str, Sequence[object]] = {
             "record_id": [r.record_id for r in records],
             "sequence": [r.residues for r in records],
             "description": [r.description for r in records],
+            **(_of_domains(page) if of_domains else {}),
         }
         for name, kind in kinds.items():
             table[columns[name]] = [
@@ -140,17 +163,47 @@ def _write_parquet(
             ]
         return table
 
-    pages = (
-        (values(p.records), p.vectors) for p in stored_pages(reader, space, extent_of(reader, condition))
-    )
-    return write_vector_parquet(pages, types, space.spec.dim, space.spec.to_json(), target)
+    found = counts.noted(stored_pages(reader, space, extent_of(reader, condition)))
+    pages = ((values(p), p.vectors) for p in found)
+    write_vector_parquet(pages, types, space.spec.dim, space.spec.to_json(), target)
+    return counts.total
+
+
+def _of_domains(page: StoredPage) -> dict[str, Sequence[object]]:
+    domains = [r.domain for r in page.records if r.domain is not None]
+    return {
+        "id": page.names,
+        "domain": [d.number for d in domains],
+        "locus": [d.locus for d in domains],
+        "domain_sequence": [r.unit_residues for r in page.records],
+    }
 
 
 # --- Vectors -------------------------------------------------------------------------------------
 
 
-def _write_hdf5(reader: Reader, space: StoredSpace, target: str | Path, condition: Condition | None) -> int:
-    spec = space.spec
+class _Counts:
+    """Counts the rows and records of pages that pass."""
+
+    def __init__(self) -> None:
+        self._n_rows = self._n_records = 0
+
+    def noted(self, pages: Iterable[StoredPage]) -> Iterator[StoredPage]:
+        """Yield the pages."""
+        for page in pages:
+            self._n_rows += len(page.records)
+            self._n_records += page.n_records
+            yield page
+
+    @property
+    def total(self) -> Exported:
+        return Exported(self._n_rows, self._n_records)
+
+
+def _write_hdf5(
+    reader: Reader, space: StoredSpace, target: str | Path, condition: Condition | None
+) -> Exported:
+    spec, counts = space.spec, _Counts()
     attributes: dict[str, object] = {
         "model": spec.model_id,
         "layer": spec.layer,
@@ -159,30 +212,30 @@ def _write_hdf5(reader: Reader, space: StoredSpace, target: str | Path, conditio
         "plmsearch_version": __version__,
         "spec": spec.to_json(),
     }
-    pages = (
-        ([r.record_id for r in p.records], p.vectors)
-        for p in stored_pages(reader, space, extent_of(reader, condition))
-    )
-    return write_hdf5(pages, attributes, target)
+    found = counts.noted(stored_pages(reader, space, extent_of(reader, condition)))
+    write_hdf5(((p.names, p.vectors) for p in found), attributes, target)
+    return counts.total
 
 
-def _write_npz(reader: Reader, space: StoredSpace, target: str | Path, condition: Condition | None) -> int:
+def _write_npz(
+    reader: Reader, space: StoredSpace, target: str | Path, condition: Condition | None
+) -> Exported:
     """Write ``ids``, ``embeddings`` and ``spec``: an archive that `numpy.load` reads without pickle."""
-    spec = space.spec
+    spec, counts = space.spec, _Counts()
     n_expected = reader.repository.n_records_with_vector(space.space_id, condition)
     ids: list[str] = []
     with open_output(target) as out, zipfile.ZipFile(out.buffer, "w") as archive:
         with archive.open("embeddings.npy", "w", force_zip64=True) as member:
             header = {"descr": "<f4", "fortran_order": False, "shape": (n_expected, spec.dim)}
             np.lib.format.write_array_header_1_0(member, header)
-            for page in stored_pages(reader, space, extent_of(reader, condition)):
-                ids.extend(_storable(r.record_id) for r in page.records)
+            for page in counts.noted(stored_pages(reader, space, extent_of(reader, condition))):
+                ids.extend(map(_storable, page.names))
                 member.write(np.ascontiguousarray(page.vectors, dtype="<f4").data)
         if len(ids) != n_expected:
             raise StorageError(reader.path, "changed while it was read", hint="run the same command again")
         _write_array(archive, "ids", np.array(ids, dtype=np.str_))
         _write_array(archive, "spec", np.array(spec.to_json(), dtype=np.str_))
-    return len(ids)
+    return counts.total
 
 
 def _storable(record_id: str) -> str:

@@ -59,9 +59,9 @@ class SpaceFiller:
         Parameters
         ----------
         records : sequence of StoredRecord
-            As they were read elsewhere.
+            As they were read elsewhere; in a space of variable domains each with its domain.
         sequence_ids : sequence of int
-            What stands here for the sequence of each.
+            What stands here for the sequence, or the domain, of each.
         vectors : ndarray, dtype=float32, shape=(n, d)
         facts : sequence of VectorRow
             How each vector was made.
@@ -77,7 +77,7 @@ class SpaceFiller:
             if other is None:
                 self._rows.append(fact._replace(sequence_id=sequence_id, row=len(self._rows)))
                 self._waiting[sequence_id] = vector
-            elif not agree(self._space.spec, record.residues, vector, other):
+            elif not agree(self._space.spec, record.unit_residues, vector, other):
                 raise VectorConflict(record.record_id, "its sequence", hint="")
         if len(self._rows) >= self._max_rows:
             self.flush()

@@ -136,7 +136,8 @@ def import_vectors(
     EmbeddingSpecMismatch, DimensionMismatch
         If the vectors are not of the database's space.
     EmbeddingError
-        If the database has several spaces: each of its records needs a vector in all of them.
+        If the database has several spaces, for each of its records needs a vector in all of them; if the
+        space is one of variable domains, which come with their place in a sequence.
     """
     started = time.monotonic()
     wishes, show = options or ImportOptions(), progress or Progress()
@@ -221,7 +222,13 @@ def _spec_of(file: VectorFile) -> EmbeddingSpec:
 
 
 def _refuse_others(spec: EmbeddingSpec, spaces: Sequence[StoredSpace], path: Path) -> None:
-    """Vectors go to the one space of the database, or make the first."""
+    """Vectors of whole chains go to the one space of the database, or make the first."""
+    for one in (spec, *(s.spec for s in spaces)):
+        if one.reads_domains:
+            raise EmbeddingError(
+                f"{one.name} is a space of variable domains, which are found in sequences and not imported",
+                hint="index the sequences; plmsearch merge and backup take stored vectors along",
+            )
     if len(spaces) > 1:
         raise EmbeddingError(
             f"{str(path)!r} has {len(spaces)} spaces, and a file has vectors of one of them only",

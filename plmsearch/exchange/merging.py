@@ -4,8 +4,9 @@ The new database is built beside its place and appears there whole or not at all
 read, each as it was at one moment: what another process adds meanwhile is left out.
 
 Records come in the order of the databases, and within each in that of insertion. They are stored with
-their vectors in the *leading* space, the first in which every record has one. Then each other space is
-filled: a record that was imported without a sequence has no vector there.
+their variable domains, and their vectors in the *leading* space: the first of chains in which every record
+without a sequence has one, for its vector is all that tells such a record from another. Then each other space
+is filled. Where all spaces are of domains none leads.
 """
 
 from __future__ import annotations
@@ -26,30 +27,30 @@ from plmsearch.errors import (
     VectorConflict,
 )
 from plmsearch.exchange.filling import SpaceFiller
+from plmsearch.exchange.ledger import LedgerLines
 from plmsearch.exchange.pages import (
     Extent,
     PreparedPage,
-    as_prepared,
     changed_meanwhile,
     extent_of,
+    record_pages,
     stored_pages,
     undisturbed,
 )
+from plmsearch.exchange.rankings import copy_rankings
 from plmsearch.exchange.writer import VectorWriter
 from plmsearch.ingest.provenance import record_run
 from plmsearch.ingest.report import AddReport, OnDuplicate, Progress, check_choice
+from plmsearch.ingest.spaces import embed_command
 from plmsearch.metadata import widen
 from plmsearch.nulls import refresh_nulls
 from plmsearch.reader import Reader
-from plmsearch.sequences import SequenceRecord, absent_sequence_hash
+from plmsearch.sequences import SequenceRecord, absent_sequence_hash, sequence_hash
 from plmsearch.store.audit import records_without_any_vector
 from plmsearch.store.directory import Layout, storage_errors
 from plmsearch.store.rankings import StoredSpace
 from plmsearch.store.repository import Repository
-from plmsearch.store.rows import (
-    LedgerRow,
-    StoredRecord,
-)
+from plmsearch.store.rows import StoredRecord
 from plmsearch.store.seal import check_seal
 from plmsearch.store.segments import open_segment
 from plmsearch.store.session import open_writer
@@ -186,8 +187,7 @@ def _refuse_other_spaces(first: _Source, other: _Source) -> None:
     specs = [[s.spec for s in source.spaces.values()] for source in (first, other)]
     described = ["; ".join(spec.describe() for spec in one) for one in specs]
     commands = [
-        f"plmsearch embed {source.name} --model {spec.model_id} --layers {spec.layer} --pool {spec.pooling}"
-        + (" --long truncate" if spec.long == "truncate" else "")
+        embed_command(spec, source.name)
         for source, there, here in ((first, specs[1], specs[0]), (other, specs[0], specs[1]))
         for spec in there
         if spec.space_hash not in source.spaces and _can_be_added(spec, here)
@@ -247,8 +247,10 @@ class _Merging:
         with open_writer(work) as repository:
             repository.add_first_spaces(self._specs)
             spaces = {s.spec.space_hash: s for s in repository.spaces()}
-            leading = spaces.pop(self._leading().space_hash)
+            first = self._leading()
+            leading = None if first is None else spaces.pop(first.space_hash)
             layout = Layout(work)
+            copy_rankings(self._sources[0].reader, repository)
             writer = VectorWriter(repository, layout, leading, self._on_duplicate, self._progress)
             report = writer.report
             report.spaces, report.widened = [s.name for s in self._specs], widened
@@ -258,7 +260,10 @@ class _Merging:
                     try:
                         writer.write(run_id, number, _prepared_pages(source, leading), types)
                     except VectorConflict as error:
+                        assert leading is not None
                         raise self._conflict(error, error.row, number, leading) from error
+                if leading is not None:
+                    self._refuse_lacking(repository, leading)
                 for space in spaces.values():
                     self._fill(repository, SpaceFiller(repository, layout, space, run_id), run_id, space)
                 refresh_files(repository, layout)
@@ -276,14 +281,17 @@ class _Merging:
                 types[name] = widen(types.get(name, kind), kind)
         return types, {n: (before, types[n]) for n, before in first.items() if types[n] != before}
 
-    def _leading(self) -> EmbeddingSpec:
-        """Return the first space in which every record has a vector."""
-        for spec in self._specs:
-            if all(_n_with_vector(s, spec) >= s.extent.n_records for s in self._sources):
+    def _leading(self) -> EmbeddingSpec | None:
+        """Return the first space of chains in which every record without a sequence has a vector."""
+        of_chains = [spec for spec in self._specs if not spec.reads_domains]
+        for spec in of_chains:
+            if not any(_lacks_unknown(s, spec) for s in self._sources):
                 return spec
+        if not of_chains:
+            return None
         raise EmbeddingError(
-            "there is no embedding space in which every record has a vector: the databases have records "
-            "without a sequence, whose vectors are of different spaces",
+            "there is no embedding space in which every record without a sequence has a vector: those of the "
+            "databases are of different spaces",
             hint=f"merge fewer of them: {', '.join(s.name for s in self._sources)}",
         )
 
@@ -303,29 +311,26 @@ class _Merging:
 
     def _fill(self, repository: Repository, filler: SpaceFiller, run_id: int, space: StoredSpace) -> None:
         """Copy the vectors of one more space for every record that was taken."""
-        entries = repository.ledger(run_id)
+        lines = LedgerLines(repository.ledger(run_id))
         for number, source in enumerate(self._sources):
             for page in stored_pages(source.reader, source.spaces[space.spec.space_hash], source.extent):
-                found = [_entry(entries, number, r, source) for r in page.records]
+                found = [lines.of(number, r, source.reader) for r in page.records]
                 kept = [n for n, (_, stored_as) in enumerate(found) if stored_as is not None]
                 records = [page.records[n] for n in kept]
-                hashes = [
-                    r.sequence_hash if r.residues else absent_sequence_hash(str(found[n][1]))
-                    for n, r in zip(kept, records, strict=True)
-                ]
-                ids = repository.sequence_ids({bytes.fromhex(h) for h in hashes})
+                hashes = [_unit_hash(r, str(found[n][1])) for n, r in zip(kept, records, strict=True)]
+                ids = repository.sequence_ids(set(hashes))
+                facts = [page.facts[n] for n in kept]
                 try:
-                    filler.take(
-                        records,
-                        [ids[bytes.fromhex(h)] for h in hashes],
-                        page.vectors[kept],
-                        [page.facts[n] for n in kept],
-                    )
+                    filler.take(records, [ids[h] for h in hashes], page.vectors[kept], facts)
                 except VectorConflict as error:
                     row = next(e.row for e, _ in found if e.input_id == error.record_id)
                     raise self._conflict(error, row, number, space) from error
-                self._progress.advance(len(page.records))
+                self._progress.advance(page.n_records)
         filler.flush()
+        self._refuse_lacking(repository, space)
+
+    def _refuse_lacking(self, repository: Repository, space: StoredSpace) -> None:
+        """Raise if vectors were lost while they were read."""
         if repository.n_without_vector(space.space_id):
             lacking = [s for s in self._sources if _lacks(s, space)]
             raise changed_meanwhile((lacking or self._sources)[0].reader)
@@ -353,28 +358,25 @@ def _lacks(source: _Source, space: StoredSpace) -> bool:
     return repository.n_without_vector(source.spaces[space.spec.space_hash].space_id) > 0
 
 
-def _n_with_vector(source: _Source, spec: EmbeddingSpec) -> int:
-    return source.reader.repository.n_records_with_vector(source.spaces[spec.space_hash].space_id)
+def _lacks_unknown(source: _Source, spec: EmbeddingSpec) -> bool:
+    """Tell whether a record without a sequence has no vector in a space."""
+    return bool(records_without_any_vector(source.reader.repository, [source.spaces[spec.space_hash]]))
 
 
-def _prepared_pages(source: _Source, space: StoredSpace) -> Iterator[PreparedPage]:
-    row = 0
-    for page in stored_pages(source.reader, source.spaces[space.spec.space_hash], source.extent):
-        rows = [as_prepared(r, source.name, n) for n, r in enumerate(page.records, start=row + 1)]
-        row += len(rows)
-        yield PreparedPage(rows, page.vectors, page.facts)
-    if row != source.extent.n_records:
-        raise changed_meanwhile(source.reader)
+def _prepared_pages(source: _Source, space: StoredSpace | None) -> Iterator[PreparedPage]:
+    own = None if space is None else source.spaces[space.spec.space_hash]
+    with_domains = any(s.spec.reads_domains for s in source.spaces.values())
+    for page in record_pages(source.reader, source.extent, own, with_domains=with_domains):
+        if any(not row.residues and not page.has_vector(place) for place, row in enumerate(page.rows)):
+            raise changed_meanwhile(source.reader)
+        yield page
 
 
-def _entry(
-    entries: Iterator[tuple[LedgerRow, str | None]], number: int, record: StoredRecord, source: _Source
-) -> tuple[LedgerRow, str | None]:
-    """Return a record's line of the ledger, and its id in the new database: None if it was left out."""
-    for entry, stored_as in entries:
-        if (entry.input, entry.input_id) == (number, record.record_id):
-            return entry, stored_as
-    raise changed_meanwhile(source.reader)
+def _unit_hash(record: StoredRecord, stored_as: str) -> bytes:
+    """Return the hash of what owns a record's vector in the new database."""
+    if record.domain is not None:
+        return bytes.fromhex(sequence_hash(record.unit_residues))
+    return bytes.fromhex(record.sequence_hash if record.residues else absent_sequence_hash(stored_as))
 
 
 def _has(source: _Source, hash_hex: str) -> bool:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from typing import TypeVar
+
+import numpy as np
 
 from plmsearch.errors import SegmentDamaged, StorageError
 from plmsearch.filters.tree import Condition
@@ -17,11 +21,12 @@ from plmsearch.slices import slices
 from plmsearch.store.directory import Layout
 from plmsearch.store.rankings import StoredSpace
 from plmsearch.store.rows import (
+    StoredDomain,
     StoredRecord,
     VectorRow,
 )
 from plmsearch.store.vector_files import VectorFiles
-from plmsearch.types import Float2D
+from plmsearch.types import Bool1D, Float2D
 
 __all__ = [
     "BarePage",
@@ -31,6 +36,7 @@ __all__ = [
     "as_prepared",
     "changed_meanwhile",
     "extent_of",
+    "record_pages",
     "stored_pages",
     "stored_records",
     "undisturbed",
@@ -51,11 +57,21 @@ class PreparedPage:
     vectors : ndarray, dtype=float32, shape=(n, d)
     facts : sequence of VectorRow or None
         How each vector was made, where that is known.
+    present : ndarray, dtype=bool, shape=(n,), or None
+        Rows that have a vector; None: all of them.
+    domains : sequence or None
+        The variable domains of each row, None where nobody looked for them; None: of no row.
     """
 
     rows: Sequence[Prepared]
     vectors: Float2D
     facts: Sequence[VectorRow] | None = None
+    present: Bool1D | None = None
+    domains: Sequence[Sequence[StoredDomain] | None] | None = None
+
+    def has_vector(self, place: int) -> bool:
+        """Tell whether a row has a vector."""
+        return self.present is None or bool(self.present[place])
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +105,20 @@ class BarePage:
 
 @dataclass(frozen=True, slots=True)
 class StoredPage:
-    """Live records and their vectors, in order of insertion."""
+    """Live records and their vectors, in order of insertion; of a space of domains, each domain by itself.
+
+    `names` are the ids of the records, or ``id#2`` where a record has several domains.
+    """
 
     records: Sequence[StoredRecord]
     vectors: Float2D
     facts: Sequence[VectorRow]
+    names: Sequence[str]
+
+    @property
+    def n_records(self) -> int:
+        """Distinct records; all domains of one are on the same page."""
+        return len({r.key for r in self.records})
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +175,8 @@ def stored_records(reader: Reader, extent: Extent | None = None) -> Iterator[lis
 def stored_pages(reader: Reader, space: StoredSpace, extent: Extent | None = None) -> Iterator[StoredPage]:
     """Yield live records that have a vector in a space, with that vector, page by page.
 
-    Every record has one, except those that were imported without a sequence into another space.
+    In a space of variable domains each domain of a record comes by itself, as `StoredRecord.domain`. A space
+    of chains lacks records of several chains, and those that came without a sequence into another space.
 
     Raises
     ------
@@ -168,14 +194,74 @@ def stored_pages(reader: Reader, space: StoredSpace, extent: Extent | None = Non
 def _with_vectors(
     reader: Reader, files: VectorFiles, space: StoredSpace, page: Sequence[StoredRecord]
 ) -> StoredPage:
-    """Look up the vectors of records; those that have none are left out."""
+    """Look up the vectors of records, or of their domains; those that have none are left out."""
     repository = reader.repository
     segments = repository.segments(space.space_id)
-    places = repository.vector_places(space.space_id, {r.sequence_id for r in page})
-    records = [r for r in page if r.sequence_id in places]
-    ids = [r.sequence_id for r in records]
+    units = _domains_of(reader, page) if space.spec.reads_domains else page
+    n_of = Counter(r.key for r in units)
+    places = repository.vector_places(space.space_id, {r.vector_id for r in units})
+    records = [r for r in units if r.vector_id in places]
+    ids = [r.vector_id for r in records]
     vectors = files.rows(segments, [places[i] for i in ids])
-    return StoredPage(records, vectors, repository.vector_rows(space.space_id, ids))
+    names = [r.unit_id if n_of[r.key] > 1 else r.record_id for r in records]
+    return StoredPage(records, vectors, repository.vector_rows(space.space_id, ids), names)
+
+
+def _domains_of(reader: Reader, page: Sequence[StoredRecord]) -> list[StoredRecord]:
+    """Return each domain of some records as its record with `StoredRecord.domain`."""
+    found = reader.repository.domains({r.sequence_id for r in page})
+    return [r._replace(domain=d) for r in page for d in found.get(r.sequence_id, ())]
+
+
+def record_pages(
+    reader: Reader, extent: Extent, space: StoredSpace | None, *, with_domains: bool
+) -> Iterator[PreparedPage]:
+    """Yield all live records as what is to be stored elsewhere, page by page.
+
+    Parameters
+    ----------
+    reader : Reader
+    extent : Extent
+    space : StoredSpace or None
+        Of chains: records that have a vector there bring it.
+    with_domains : bool
+        Records bring their variable domains.
+
+    Raises
+    ------
+    StorageError
+        As `stored_records`.
+    SegmentDamaged
+    """
+    files, row = VectorFiles(Layout(reader.path)), 1
+    for records in stored_records(reader, extent):
+        rows = [as_prepared(r, str(reader.path), n) for n, r in enumerate(records, start=row)]
+        row += len(rows)
+        domains = reader.repository.domains({r.sequence_id for r in records}) if with_domains else None
+        of_rows = None if domains is None else [domains.get(r.sequence_id) for r in records]
+        if space is None:
+            nothing = np.zeros((len(rows), 0), dtype=np.float32)
+            yield PreparedPage(rows, nothing, present=np.zeros(len(rows), dtype=np.bool_), domains=of_rows)
+            continue
+        look = partial(_with_vectors, reader, files, space, records)
+        yield _spread(records, rows, undisturbed(reader, look), of_rows)
+
+
+def _spread(
+    records: Sequence[StoredRecord],
+    rows: Sequence[Prepared],
+    found: StoredPage,
+    domains: Sequence[Sequence[StoredDomain] | None] | None,
+) -> PreparedPage:
+    """Put the vectors of some of the rows of a page in the places of these."""
+    if len(found.records) == len(rows):
+        return PreparedPage(rows, found.vectors, found.facts, domains=domains)
+    present = np.isin([r.key for r in records], [r.key for r in found.records])
+    vectors = np.zeros((len(rows), found.vectors.shape[1]), dtype=np.float32)
+    vectors[present] = found.vectors
+    made = iter(found.facts)
+    facts = [next(made) if has else VectorRow(0, 0, 0, 0, 0) for has in present]
+    return PreparedPage(rows, vectors, facts, present, domains)
 
 
 def undisturbed(reader: Reader, look: Callable[[], T]) -> T:

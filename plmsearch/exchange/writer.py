@@ -16,8 +16,10 @@ import numpy as np
 
 from plmsearch.errors import VectorConflict
 from plmsearch.exchange.agreement import SAME_VECTOR, agree, is_near
+from plmsearch.exchange.domains import DomainCopier
 from plmsearch.exchange.pages import BarePage, PreparedPage
 from plmsearch.ingest.batch import Batch
+from plmsearch.ingest.domain_names import DomainNames
 from plmsearch.ingest.prepare import Prepared
 from plmsearch.ingest.report import AddReport, OnDuplicate, Progress
 from plmsearch.ingest.resolve import Resolution, Resolver
@@ -28,6 +30,7 @@ from plmsearch.store.rankings import StoredSpace
 from plmsearch.store.repository import Repository
 from plmsearch.store.rows import (
     NewSegment,
+    StoredSegment,
     VectorRow,
 )
 from plmsearch.store.vector_files import VectorFiles, publish_segment
@@ -53,8 +56,8 @@ class VectorWriter:
     repository : Repository
         Opened for writing, under the lock.
     layout : Layout
-    space : StoredSpace
-        The only space of the database.
+    space : StoredSpace or None
+        Of the vectors; None: of no row there is one.
     on_duplicate : {"rename", "error", "skip"}
         An id that is taken by a different record.
     progress : Progress
@@ -64,20 +67,22 @@ class VectorWriter:
         self,
         repository: Repository,
         layout: Layout,
-        space: StoredSpace,
+        space: StoredSpace | None,
         on_duplicate: OnDuplicate,
         progress: Progress,
     ) -> None:
-        self.report = AddReport(spaces=[space.spec.name])
+        self.report = AddReport(spaces=[] if space is None else [space.spec.name])
         self._repository, self._layout, self._space = repository, layout, space
         self._progress = progress
         self._resolver = Resolver(repository, on_duplicate)
         self._files = VectorFiles(layout)
-        self._segments = repository.segments(space.space_id)
+        self._segments = self._segments_now()
         self._rankings = repository.rankings()
         self._batch = Batch(repository, self.report)
+        self._domains = DomainCopier(repository, self._batch)
+        self._names = DomainNames(repository)
         self._is_first = self._batch.next_key == 1
-        self._max_rows = rows_of_segment(space.spec.dim)
+        self._max_rows = _MAX_ROWS if space is None else rows_of_segment(space.spec.dim)
         self._clear()
 
     def _clear(self) -> None:
@@ -149,6 +154,11 @@ class VectorWriter:
             self._resolver.load([r.record.record_id for r in rows])
         known = self._known(rows)
         vectors = self._known_vectors(known.values())
+        if page.domains is not None:
+            self._domains.load(
+                ((r.residues, found) for r, found in zip(rows, page.domains, strict=True)), known
+            )
+            self._names.load(r.record.record_id for r in rows)
         kept: list[int] = []
         for place, given in enumerate(rows):
             row = given
@@ -160,11 +170,17 @@ class VectorWriter:
                     known.update(own)
                     vectors.update(self._known_vectors(own.values()))
                 sequence_id = self._batch.sequence_id(row, known)
-                if self._needs_vector(sequence_id, row, vectors, page.vectors[place]):
+                if page.domains is not None:
+                    self._domains.take(sequence_id, row.residues, page.domains[place], known)
+                has_vector = page.has_vector(place)
+                if has_vector and self._needs_vector(sequence_id, row, vectors, page.vectors[place]):
                     kept.append(place)
                     self._add_vector(sequence_id, row, page.facts[place] if page.facts else None)
                 if resolution.outcome != "present":
                     self._batch.add_record(row, resolution, sequence_id)
+                    if page.domains is not None:
+                        found = page.domains[place] or ()
+                        self._names.add(resolution.record_id, len(found), row.record)
             self._batch.note(number, row, resolution)
         if kept:
             self._parts.append(page.vectors if len(kept) == len(rows) else page.vectors[kept])
@@ -177,7 +193,9 @@ class VectorWriter:
     def _known_vectors(self, sequence_ids: Iterable[int]) -> dict[int, Float1D]:
         wanted = list(sequence_ids)
         waiting = {i: self._waiting[i] for i in wanted if i in self._waiting}
-        places = self._repository.vector_places(self._space.space_id, wanted) if wanted else {}
+        places = {}
+        if wanted and self._space is not None:
+            places = self._repository.vector_places(self._space.space_id, wanted)
         stored = self._files.rows(self._segments, list(places.values()))
         return {**waiting, **dict(zip(places, stored, strict=True))}
 
@@ -207,6 +225,7 @@ class VectorWriter:
         if stored is None:
             vectors[sequence_id] = self._waiting[sequence_id] = vector
             return True
+        assert self._space is not None
         if not agree(self._space.spec, row.residues, vector, stored):
             raise self._another_vector(row)
         return False
@@ -231,15 +250,22 @@ class VectorWriter:
             return
         with ThreadPoolExecutor(1) as beside:
             written = [self._begin_segment(beside)] if self._vector_rows else []
-            self._batch.commit(run_id, (future.result() for future in written), columns)
-        self._segments = self._repository.segments(self._space.space_id)
+            segments = (future.result() for future in written)
+            self._batch.commit(run_id, segments, columns, self._domains.loci, self._domains.new)
+        self._segments = self._segments_now()
         self._resolver.committed()
+        self._domains.committed()
+        self._names.committed()
         self._clear()
         self._progress.advance(n_rows)
+
+    def _segments_now(self) -> list[StoredSegment]:
+        return [] if self._space is None else self._repository.segments(self._space.space_id)
 
     def _begin_segment(self, beside: ThreadPoolExecutor) -> Future[NewSegment]:
         """Let another thread write what waits."""
         vectors = self._parts[0] if len(self._parts) == 1 else np.concatenate(self._parts)
+        assert self._space is not None
         space_id, segment_id = self._space.space_id, self._batch.new_segment_id()
         return beside.submit(
             publish_segment, self._layout, space_id, segment_id, vectors, self._vector_rows, self._rankings

@@ -88,7 +88,9 @@ NAME: /[^\W\d][\w.]*/
 _NEGATED = {"not_in": "is_in", "not_like": "like", "not_between": "between", "not_null": "is_null"}
 
 
-def parse_condition(text: str, metadata: Mapping[str, str]) -> Condition:
+def parse_condition(
+    text: str, metadata: Mapping[str, str], derived: Mapping[str, str] | None = None
+) -> Condition:
     """Parse a condition and check it against the columns there are.
 
     Parameters
@@ -96,6 +98,8 @@ def parse_condition(text: str, metadata: Mapping[str, str]) -> Condition:
     text : str
     metadata : mapping of str to str
         Type of each metadata column.
+    derived : mapping of str to str, optional
+        Type of each derived column that there is (`plmsearch.filters.derived`).
 
     Returns
     -------
@@ -112,14 +116,14 @@ def parse_condition(text: str, metadata: Mapping[str, str]) -> Condition:
     >>> parse_condition("n_residues >= 100", {})
     Compare(column=Column(name='n_residues', kind='int', is_metadata=False), operator='>=', value=100)
     """
-    return _Builder(text, metadata).build()
+    return _Builder(text, metadata, derived or {}).build()
 
 
 class _Builder:
     """Turns lark's tree into ours, from the leaves up."""
 
-    def __init__(self, text: str, metadata: Mapping[str, str]) -> None:
-        self._text, self._metadata = text, metadata
+    def __init__(self, text: str, metadata: Mapping[str, str], derived: Mapping[str, str]) -> None:
+        self._text, self._metadata, self._derived = text, metadata, derived
         self._n_conditions = 0
 
     def build(self) -> Condition:
@@ -189,7 +193,9 @@ class _Builder:
         for bare in (name, name.removeprefix(_META)):
             if bare in self._metadata:
                 return Column(bare, cast("Kind", self._metadata[bare]), is_metadata=True)
-        known = [*RECORD_COLUMNS, *self._metadata]
+        if name in self._derived:
+            return Column(name, cast("Kind", self._derived[name]), is_metadata=False)
+        known = [*RECORD_COLUMNS, *self._metadata, *self._derived]
         near = get_close_matches(name, known, n=1) or get_close_matches(name.lower(), known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"the columns are: {', '.join(known)}"
         raise FilterError(self._text, f"there is no column {name!r}", hint=hint, position=_place(token))

@@ -39,7 +39,8 @@ class Column:
     name : str
     kind : {"bool", "int", "float", "text"}
     is_metadata : bool
-        False for what every record has: `plmsearch.filters.parse.RECORD_COLUMNS`.
+        False for what every record has (`plmsearch.filters.parse.RECORD_COLUMNS`) and for what is derived
+        (`plmsearch.filters.derived.DERIVED_COLUMNS`).
     """
 
     name: str

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from plmsearch.numbering import REGIONS
+
 __all__ = ["TSV_ESCAPES", "Row", "cell_text", "cell_texts", "scalar", "visible"]
 
 Row = Mapping[str, object]
@@ -16,6 +18,9 @@ _FLOAT_FORMATS = {
     **dict.fromkeys(("score", "score_to_representative", "score_heavy", "score_light"), "z.6f"),
     **dict.fromkeys(("emb_pvalue", "emb_evalue", "evalue"), ".3g"),
     **dict.fromkeys(("fident", "qcov", "tcov"), ".3f"),
+    **dict.fromkeys((f"{region}_identity" for region in (*REGIONS, "v_region")), ".3f"),
+    **dict.fromkeys((f"cosine_{region}" for region in (*REGIONS, "whole", "cdrs", "fwr")), "z.6f"),
+    "v_identity_aa": ".4f",
     "bits": ".1f",
 }
 #: As in PostgreSQL's COPY text format.

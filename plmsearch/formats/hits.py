@@ -45,14 +45,17 @@ from plmsearch.errors import ParameterError, StorageError
 from plmsearch.formats.alignments import M8_COLUMNS, PAIRWISE_COLUMNS, write_m8, write_pairwise
 from plmsearch.formats.cells import TSV_ESCAPES, Row, cell_text, cell_texts, scalar, visible
 from plmsearch.formats.output import open_output
+from plmsearch.numbering import REGIONS
 
 if TYPE_CHECKING:
     import polars as pl
 
 __all__ = [
     "ALIGNED_HIT_COLUMNS",
+    "CDR3_HIT_COLUMNS",
     "COLUMN_TYPES",
     "DEFAULT_HIT_COLUMNS",
+    "DOMAIN_HIT_COLUMNS",
     "HIT_FORMATS",
     "PAIR_HIT_COLUMNS",
     "HitFormat",
@@ -71,6 +74,13 @@ ALIGNED_HIT_COLUMNS = (
 )
 
 
+#: The same of a search by CDR3 and genes alone.
+CDR3_HIT_COLUMNS = ("query", "target", "domain", "rank", "cdr3_aa", "cdr3_identity", "score", "description")
+
+
+#: What an immunologist looks at first, in front of the description of a hit that is a variable domain.
+DOMAIN_HIT_COLUMNS = ("cdr3_aa", "cdr3_identity", "same_v")
+
 #: The same of pairs of a heavy and a light chain.
 PAIR_HIT_COLUMNS = (
     *("query", "target", "target_light", "cell_id", "rank", "score", "score_heavy", "score_light"),
@@ -79,9 +89,15 @@ PAIR_HIT_COLUMNS = (
 
 
 def with_domain(columns: Sequence[str]) -> tuple[str, ...]:
-    """Return columns with that of the variable domain behind the target."""
-    place = columns.index("target") + 1
-    return (*columns[:place], "domain", *columns[place:])
+    """Return columns with those of variable domains: which one, its CDR3, and whether the V gene is the same.
+
+    Examples
+    --------
+    >>> with_domain(("query", "target", "score", "description"))
+    ('query', 'target', 'domain', 'score', 'cdr3_aa', 'cdr3_identity', 'same_v', 'description')
+    """
+    target, text = columns.index("target") + 1, columns.index("description")
+    return (*columns[:target], "domain", *columns[target:text], *DOMAIN_HIT_COLUMNS, *columns[text:])
 
 
 #: Types of the known columns; the names after `description` are those of MMseqs2 ``--format-output``.
@@ -94,6 +110,9 @@ COLUMN_TYPES: Mapping[str, type] = {
     **dict.fromkeys(("score_heavy", "score_light"), float),
     **dict.fromkeys(("emb_only", "several_heavy"), bool),
     **dict.fromkeys(("score", "emb_pvalue", "emb_evalue", "fident", "qcov", "tcov", "evalue", "bits"), float),
+    **dict.fromkeys((f"{region}_identity" for region in (*REGIONS, "v_region")), float),
+    **dict.fromkeys((f"cosine_{region}" for region in (*REGIONS, "whole", "cdrs", "fwr")), float),
+    **dict.fromkeys(("same_v", "same_j"), bool),
 }
 
 _HEADER_ESCAPES = str.maketrans({"\n": "\\n", "\r": "\\r"})

@@ -84,15 +84,15 @@ def checked_ids(source: str, ids: Iterable[object]) -> list[str]:
     return checked
 
 
-def column_name(name: str) -> str:
-    """Return the column in which metadata of a name is written.
+def column_name(name: str, taken: Sequence[str] = ()) -> str:
+    """Return the column in which metadata of a name is written; `taken` are more columns that are none.
 
     Examples
     --------
     >>> column_name("v_call"), column_name("sequence"), own_name("meta.sequence")
     ('v_call', 'meta.sequence', 'sequence')
     """
-    return f"{_META}{name}" if name in RECORD_COLUMNS else name
+    return f"{_META}{name}" if name in RECORD_COLUMNS or name in taken else name
 
 
 def own_name(column: str) -> str:

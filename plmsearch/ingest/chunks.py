@@ -16,9 +16,12 @@ import numpy as np
 
 from plmsearch.domains import CHAIN_SEPARATOR, region_places
 from plmsearch.embedding.base import Embedder
+from plmsearch.embedding.choose import SAMPLE_SIZE
 from plmsearch.embedding.regions import EmbeddedUnits, Unit, embed_units, forward_key
 from plmsearch.ingest.batch import Batch
-from plmsearch.ingest.domains import DomainFinder, disagreements, why_no_domain
+from plmsearch.ingest.domain_names import DomainNames
+from plmsearch.ingest.domains import DomainFinder, disagreements, find_domains, why_no_domain
+from plmsearch.ingest.genes import GeneFinder
 from plmsearch.ingest.prepare import Prepared, prepare
 from plmsearch.ingest.report import AddOptions, AddReport, Progress
 from plmsearch.ingest.resolve import Resolution, Resolver
@@ -122,6 +125,8 @@ class ChunkWriter:
         Every space of the database.
     options : AddOptions
     progress : Progress
+    genes : GeneFinder, optional
+        Of variable domains; None: no genes are inferred.
     """
 
     def __init__(
@@ -131,6 +136,7 @@ class ChunkWriter:
         groups: Sequence[SpaceGroup],
         options: AddOptions,
         progress: Progress,
+        genes: GeneFinder | None = None,
     ) -> None:
         self.report = AddReport(spaces=[s.spec.name for g in groups for s in g.spaces])
         self._repository, self._layout, self._groups = repository, layout, groups
@@ -141,9 +147,10 @@ class ChunkWriter:
         of_chains = [s.spec.max_residues for g in groups for s in g.spaces if not g.reads_domains]
         self._max_residues = min(of_chains, default=None)
         self._batch = Batch(repository, self.report)
-        self._domains = (
-            DomainFinder(repository, self._batch) if any(g.reads_domains for g in groups) else None
-        )
+        self._genes = genes
+        looks = any(g.reads_domains for g in groups)
+        self._domains = DomainFinder(repository, self._batch, genes) if looks else None
+        self._names = None if self._domains is None else DomainNames(repository)
         self._columns: Mapping[str, str] = {}
         self._run_id = 0
         self._budget = _FIRST_RESIDUES
@@ -157,7 +164,13 @@ class ChunkWriter:
 
     # --- Rows ------------------------------------------------------------------------------------
 
-    def write(self, run_id: int, inputs: Sequence[Input], columns: Mapping[str, str]) -> None:
+    def write(
+        self,
+        run_id: int,
+        inputs: Sequence[Input],
+        columns: Mapping[str, str],
+        samples: Sequence[Sequence[str]] = (),
+    ) -> None:
         """Ingest inputs in order.
 
         Parameters
@@ -166,9 +179,12 @@ class ChunkWriter:
         inputs : sequence of Input
         columns : mapping of str to str
             Type of each metadata column.
+        samples : sequence of sequence of str, optional
+            Residues of each input that its species is inferred from.
         """
         self._run_id, self._columns = run_id, columns
         for number, one in enumerate(inputs):
+            self._begin_species(samples[number] if samples else (), one.name if len(inputs) > 1 else "")
             takes_chains = self._domains is not None
             rows = (
                 prepare(r, self._options, max_residues=self._max_residues, takes_chains=takes_chains)
@@ -178,12 +194,21 @@ class ChunkWriter:
                 self._take(number, part)
         self._flush()
 
+    def _begin_species(self, sample: Sequence[str], source: str = "") -> None:
+        """Let the species of rows to come be inferred from a sample; find the genes of those before."""
+        if self._domains is not None and self._genes is not None:
+            self._domains.find_genes()
+            self._genes.begin(lambda: [cut for r in sample for cut in find_domains(r)], source)
+            self.report.species = self._genes.evidence
+
     def _take(self, number: int, rows: Sequence[Prepared]) -> None:
         """Resolve some rows, looking everything up at once."""
         good = [r for r in rows if not r.reason]
         self._resolver.load([r.record.record_id for r in good])
         known = self._batch.known(good)
         needed = list(known.values()) if self._domains is None else self._domains.look(good, known)
+        if self._names is not None:
+            self._names.load(r.record.record_id for r in good)
         for group in self._groups:
             group.look_up(self._repository, needed)
         for row in rows:
@@ -212,6 +237,8 @@ class ChunkWriter:
         if self._domains is None:
             return
         found, name = self._domains.of(sequence_id), resolution.record_id
+        if self._names is not None:
+            self._names.add(name, len(found), row.record)
         if not found:
             self.report.without_domain[name] = why_no_domain(row.residues)
         self.report.n_incomplete += sum(not domain.is_complete for domain in found)
@@ -240,9 +267,7 @@ class ChunkWriter:
         (group,) = self._groups
         group.present = {s.space_id: set() for s in group.spaces}
         if self._domains is not None:
-            while part := self._repository.sequences_without_domains(_MAX_ROWS):
-                self._domains.look_at_stored(part)
-                self._flush()
+            self._look_at_stored(self._domains)
         while units := self._units_without_vector(space):
             group.look_up(self._repository, list(units))
             for sequence_id, unit in units.items():
@@ -251,6 +276,20 @@ class ChunkWriter:
                 if self._is_due():
                     self._flush()
             self._flush()
+
+    def _look_at_stored(self, domains: DomainFinder) -> None:
+        """Find what is not known of stored sequences: variable domains, and their genes."""
+        looks = [(self._repository.sequences_without_domains, domains.look_at_stored)]
+        if self._genes is not None:
+            looks.append((self._repository.sequences_without_genes, domains.look_for_genes))
+        for ask, look in looks:
+            part = ask(_MAX_ROWS)
+            if part:
+                self._begin_species([residues for _, residues in part[:: 1 + len(part) // SAMPLE_SIZE]])
+            while part:
+                look(part)
+                self._flush()
+                part = ask(_MAX_ROWS)
 
     def _units_without_vector(self, space: StoredSpace) -> dict[int, Unit]:
         """Return the next sequences, or domains, that a space lacks, by id."""
@@ -264,6 +303,8 @@ class ChunkWriter:
 
     def _flush(self) -> None:
         """Embed what is missing, make it durable, and commit the chunk."""
+        if self._domains is not None:
+            self._domains.find_genes()
         new_domains = {} if self._domains is None else self._domains.new
         if not self._rows and not new_domains and not any(g.missing for g in self._groups):
             return
@@ -283,6 +324,8 @@ class ChunkWriter:
         self._batch.commit(self._run_id, segments, self._columns, self._loci, new_domains)
         if self._domains is not None:
             self._domains.committed()
+        if self._names is not None:
+            self._names.committed()
         _log.info(
             "committed %d rows, %d new sequences, %d vectors in %.2f s",
             n_rows,

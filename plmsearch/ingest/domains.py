@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from plmsearch.domains import CutDomain, cut_domains
 from plmsearch.embedding.regions import Unit
 from plmsearch.ingest.batch import Batch
+from plmsearch.ingest.genes import GeneFinder
 from plmsearch.ingest.prepare import Prepared
 from plmsearch.numbering import REGIONS, ImmunumNumberer, is_t_cell_receptor
 from plmsearch.sequences import sequence_hash
@@ -94,6 +95,8 @@ class DomainFinder:
         Opened for writing, under the lock.
     batch : Batch
         Numbers sequences that are new.
+    genes : GeneFinder, optional
+        Finds the germline genes of domains that are new.
 
     Attributes
     ----------
@@ -101,8 +104,9 @@ class DomainFinder:
         Of sequences that were looked at since the last commit.
     """
 
-    def __init__(self, repository: Repository, batch: Batch) -> None:
-        self._repository, self._batch = repository, batch
+    def __init__(self, repository: Repository, batch: Batch, genes: GeneFinder | None = None) -> None:
+        self._repository, self._batch, self._genes = repository, batch, genes
+        self._without_genes: dict[int, CutDomain] = {}
         self.new: dict[int, list[StoredDomain]] = {}
         self._stored: dict[int, list[StoredDomain]] = {}
         self._before: dict[int, list[StoredDomain]] = {}
@@ -132,6 +136,14 @@ class DomainFinder:
         for sequence_id, found in cuts.items():
             self.new[sequence_id] = [self._as_stored(sequence_id, cut, known) for cut in found]
 
+    def look_for_genes(self, sequences: Sequence[tuple[int, str]]) -> None:
+        """Look for the genes of stored domains of sequences, given by id."""
+        residues = dict(sequences)
+        for source_id, found in self._repository.domains(residues).items():
+            self.new[source_id] = found
+            lacking = [d for d in found if d.v_call is None]
+            self._without_genes.update((d.sequence_id, as_cut(d, residues[source_id])) for d in lacking)
+
     def units(self, sequence_id: int, row: Prepared, known: dict[str, int]) -> dict[int, Unit]:
         """Return what of a row a model reads, by sequence id."""
         if sequence_id not in self._stored and sequence_id not in self.new:
@@ -145,7 +157,19 @@ class DomainFinder:
     def _as_stored(self, source_id: int, cut: CutDomain, known: dict[str, int]) -> StoredDomain:
         sequence_id = self._batch.add_sequence(sequence_hash(cut.residues), cut.residues, known)
         self._loci[sequence_id] = cut.locus
+        self._without_genes[sequence_id] = cut
         return as_stored(cut, source_id=source_id, sequence_id=sequence_id)
+
+    def find_genes(self) -> None:
+        """Give domains that were found since the last call their germline genes."""
+        if self._genes is not None and self._without_genes:
+            facts = self._genes.find(list(self._without_genes.values()))
+            genes = dict(zip(self._without_genes, facts, strict=True))
+            for source_id, found in self.new.items():
+                self.new[source_id] = [
+                    d if d.v_call is not None else d._replace(**genes.get(d.sequence_id, {})) for d in found
+                ]
+        self._without_genes = {}
 
     def of(self, sequence_id: int) -> list[StoredDomain]:
         """Return the domains of a sequence that was looked at."""

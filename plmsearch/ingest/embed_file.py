@@ -17,7 +17,7 @@ from plmsearch.formats.output import open_output
 from plmsearch.ingest.prepare import Prepared, prepare
 from plmsearch.ingest.report import AddOptions, AddReport, Progress
 from plmsearch.ingest.scan import Input, scan
-from plmsearch.ingest.spaces import choose_new_spaces, reads_domains
+from plmsearch.ingest.spaces import choose_new_spaces, reads_domains, receptor_warning
 from plmsearch.types import Float2D, Int1D
 
 __all__ = ["EmbeddedInput", "embed_inputs", "write_npz"]
@@ -74,6 +74,8 @@ def embed_inputs(
         seen.refuse_several_chains()
     if new.choice:
         progress.say(f"model {new.choice}")
+    if warning := receptor_warning(new.specs, seen.sample):
+        progress.say(warning)
     max_residues = new.specs[0].max_residues
     if options.long == "error":
         seen.refuse_long(max_residues)

@@ -28,6 +28,7 @@ from plmsearch.types import Bool1D, Float2D
 
 __all__ = [
     "QUERIES_AT_ONCE",
+    "domain_queries",
     "embed_queries",
     "queries_at_once",
     "stored_as_queries",
@@ -209,31 +210,38 @@ def _queries_of(
 ) -> tuple[list[Query], list[Unit]]:
     """Make a query of each row, or of each of its domains; what has none is left out with a reason."""
     if not specs[0].reads_domains:
-        queries = [Query(r.record.record_id, r.hash_hex, r.residues) for r in rows]
+        queries = [Query(r.record.record_id, r.hash_hex, r.residues, metadata=r.metadata) for r in rows]
         return queries, [Unit(r.residues) for r in rows]
     queries, units = [], []
     for row in rows:
-        found = find_domains(row.residues)
-        name = row.record.record_id
-        if not found:
-            skipped = SkippedRow(row.record.source, row.record.row, name, why_no_domain(row.residues))
-            report.skipped.append(skipped)
-            report.n_skipped += 1
-        for domain in found:
-            queries.append(
-                Query(
-                    f"{name}#{domain.number}" if len(found) > 1 else name,
-                    sequence_hash(domain.residues),
-                    domain.residues,
-                    domain.locus,
-                    as_stored(domain, source_id=0, sequence_id=0),
-                    name,
-                    row.hash_hex,
-                    row.record.row,
-                )
-            )
-            units.append(Unit(domain.residues, domain.ends))
+        found = domain_queries(row, report)
+        queries += found
+        units += [Unit(q.residues, q.domain.ends) for q in found if q.domain is not None]
     return queries, units
+
+
+def domain_queries(row: Prepared, report: AddReport) -> list[Query]:
+    """Make a query of each variable domain of a row; a row without one is left out with a reason."""
+    found = find_domains(row.residues)
+    name = row.record.record_id
+    if not found:
+        reason = why_no_domain(row.residues)
+        report.skipped.append(SkippedRow(row.record.source, row.record.row, name, reason))
+        report.n_skipped += 1
+    return [
+        Query(
+            f"{name}#{domain.number}" if len(found) > 1 else name,
+            sequence_hash(domain.residues),
+            domain.residues,
+            domain.locus,
+            as_stored(domain, source_id=0, sequence_id=0),
+            name,
+            row.hash_hex,
+            metadata=row.metadata,
+            row=row.record.row,
+        )
+        for domain in found
+    ]
 
 
 def _leave_out(
@@ -263,11 +271,20 @@ def stored_as_queries(records: Sequence[StoredRecord], loci: Mapping[int, str]) 
     for r in records:
         locus = loci.get(r.vector_id)
         if r.domain is None:
-            queries.append(Query(r.record_id, r.sequence_hash, r.residues, locus))
+            queries.append(Query(r.record_id, r.sequence_hash, r.residues, locus, metadata=r.metadata))
             continue
         name = r.unit_id if n_of[r.key] > 1 else r.record_id
         own = sequence_hash(r.unit_residues)
-        query = Query(name, own, r.unit_residues, r.domain.locus, r.domain, r.record_id, r.sequence_hash)
+        query = Query(
+            name,
+            own,
+            r.unit_residues,
+            r.domain.locus,
+            r.domain,
+            r.record_id,
+            r.sequence_hash,
+            metadata=r.metadata,
+        )
         queries.append(query)
     return queries
 

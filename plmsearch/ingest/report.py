@@ -20,6 +20,7 @@ __all__ = [
     "ON_INVALID",
     "AddOptions",
     "AddReport",
+    "GeneOptions",
     "OnDuplicate",
     "OnInvalid",
     "Progress",
@@ -35,8 +36,42 @@ ON_DUPLICATE: tuple[OnDuplicate, ...] = get_args(OnDuplicate)
 
 
 @dataclass(frozen=True, slots=True)
+class GeneOptions:
+    """Which germline genes are inferred from residues.
+
+    Parameters
+    ----------
+    germlines : str or None
+        File of germlines (`plmsearch.germlines.genes.GermlineSet.load`); None: those that are shipped.
+    species : str or None
+        Of the germlines; None: inferred, input by input.
+    infer : bool
+        False: none.
+
+    Raises
+    ------
+    ParameterError
+        If germlines or a species are given, and none are to be inferred.
+    """
+
+    germlines: str | None = None
+    species: str | None = None
+    infer: bool = True
+
+    def __post_init__(self) -> None:
+        for name, value in (("germlines", self.germlines), ("species", self.species)):
+            if value is not None and not self.infer:
+                raise ParameterError(name, value, "left out where no germline genes are inferred")
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether something else than the default is asked for."""
+        return self.germlines is not None or self.species is not None
+
+
+@dataclass(frozen=True, slots=True)
 class AddOptions:
-    """How rows that cannot be taken as they are are treated.
+    """How rows that cannot be taken as they are are treated, and which genes are inferred.
 
     Parameters
     ----------
@@ -49,11 +84,14 @@ class AddOptions:
     long : {"window", "truncate", "skip", "error"} or None
         Sequences above the model's length: read in overlapping windows, cut, leave out, or stop.
         None: as the database does, and windows in a new one.
+    genes : GeneOptions
+        Of variable domains.
     """
 
     on_invalid: OnInvalid = "error"
     on_duplicate: OnDuplicate = "rename"
     long: LongPolicy | None = None
+    genes: GeneOptions = field(default_factory=GeneOptions)
 
     def __post_init__(self) -> None:
         check_choice("on_invalid", self.on_invalid, ON_INVALID)
@@ -124,6 +162,8 @@ class AddReport:
         New domains that do not reach from IMGT position 1 to the end of FWR4.
     disagreements : Counter
         Columns of the input whose value is not what numbering the residues gives, and in how many rows.
+    species : list of str
+        Which species the germline genes are of, input by input, where that was inferred.
     """
 
     n_rows: int = 0
@@ -149,6 +189,7 @@ class AddReport:
     without_region: dict[str, list[str]] = field(default_factory=dict)
     n_incomplete: int = 0
     disagreements: Counter[str] = field(default_factory=Counter)
+    species: list[str] = field(default_factory=list)
 
     def count_embedded(self, embedded: Embedded | EmbeddedUnits, n_residues: Int1D) -> None:
         """Count what became of sequences of these lengths on their way through the model."""

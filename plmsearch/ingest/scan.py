@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -93,6 +93,8 @@ class Scan:
         The inputs hold hardly ever fewer distinct sequences.
     several_chains : Prepared or None
         The first row with several chains.
+    samples : list of list of str
+        Of each input by itself, a sample as `sample`.
     """
 
     n_rows: int
@@ -101,6 +103,7 @@ class Scan:
     longest: Prepared | None
     least_sequences: int
     several_chains: Prepared | None = None
+    samples: list[list[str]] = field(default_factory=list)
 
     def refuse_several_chains(self) -> None:
         """Stop if a row holds several chains.
@@ -164,13 +167,15 @@ def scan(
     several: Prepared | None = None
     n_rows = 0
     ids = _Ids() if options.on_duplicate == "error" else None
-    for one in inputs:
+    samples = [Reservoir() for _ in inputs]
+    for one, own_sample in zip(inputs, samples, strict=True):
         for part in slices((prepare(record, options, takes_chains=True) for record in one), _LOOK_UP):
             n_rows += len(part)
             good = [p for p in part if not p.reason]
             for prepared in good:
                 types.observe(prepared.metadata.items())
                 sample.add(prepared.residues)
+                own_sample.add(prepared.residues)
                 distinct.add(prepared.hash_hex)
                 if several is None and CHAIN_SEPARATOR in prepared.residues:
                     several = prepared
@@ -181,7 +186,15 @@ def scan(
                 ids.extend(good)
     if ids is not None:
         _refuse_repeated(ids, inputs, options)
-    return Scan(n_rows, types, list(sample.sample), longest, distinct.at_least, several)
+    return Scan(
+        n_rows,
+        types,
+        list(sample.sample),
+        longest,
+        distinct.at_least,
+        several,
+        [list(of_input.sample) for of_input in samples],
+    )
 
 
 def _refuse_taken(

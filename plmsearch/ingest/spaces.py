@@ -31,6 +31,7 @@ from plmsearch.errors import (
 )
 from plmsearch.ingest.domains import numbering_in_use
 from plmsearch.ingest.presets import preset_of, regions_of
+from plmsearch.numbering import is_t_cell_receptor
 from plmsearch.store.rankings import StoredSpace
 
 __all__ = [
@@ -39,9 +40,11 @@ __all__ = [
     "check_request",
     "choose_new_spaces",
     "default_model",
+    "embed_command",
     "like_default",
     "load_specs",
     "reads_domains",
+    "receptor_warning",
     "same_space",
     "searchable_space",
     "spaces_for",
@@ -105,6 +108,19 @@ def choose_new_spaces(
     asked = replace(request, model=model, preset=preset)
     embedder, specs = load_specs(asked, long, options)
     return NewSpaces(embedder, specs, choice, preset)
+
+
+def receptor_warning(specs: Sequence[EmbeddingSpec], sample: Sequence[str]) -> str:
+    """Say that a model that knows nothing but antibodies is to read T-cell receptors; '' if it is not.
+
+    In a space of variable domains such a record has no vector, and is named for that.
+    """
+    if not any(s.model_id == "antiberty" and not s.reads_domains for s in specs):
+        return ""
+    n_receptor = sum(map(is_t_cell_receptor, sample))
+    counted = f"{n_receptor} of {len(sample)} sampled sequences hold the variable domain of a T-cell receptor"
+    advice = "antiberty has seen antibodies alone, so do not trust what it says of these"
+    return f"warning: {counted}; {advice}" if n_receptor else ""
 
 
 def load_specs(
@@ -217,7 +233,7 @@ def searchable_space(
             )
         raise EmbeddingError(
             f"space {spec.name} is not complete: its making was interrupted",
-            hint=f"continue it with: {_embed_command(spec, database)}",
+            hint=f"continue it with: {embed_command(spec, database)}",
         )
     return found[0]
 
@@ -246,7 +262,7 @@ def same_space(space: StoredSpace, database: Path, spaces: Sequence[StoredSpace]
     if found:
         return searchable_space(found, None, SpaceRequest(), other)
     spec = space.spec
-    hint = f"add the space with: {_embed_command(spec, other)}"
+    hint = f"add the space with: {embed_command(spec, other)}"
     if spec.is_external:
         hint = f"add the space with: plmsearch import {other} FILE"
     elif any(s.spec.name == spec.name for s in spaces):
@@ -255,7 +271,8 @@ def same_space(space: StoredSpace, database: Path, spaces: Sequence[StoredSpace]
     raise DatabaseSpacesMismatch(str(database), str(other), spec.describe(), held, hint=hint)
 
 
-def _embed_command(spec: EmbeddingSpec, database: Path) -> str:
+def embed_command(spec: EmbeddingSpec, database: str | Path) -> str:
+    """Return the command that adds a space of a model to a database."""
     long = " --long truncate" if spec.long == "truncate" else ""
     which = f"--model {spec.model_id} --layers {spec.layer} --pool {spec.pooling}"
     if spec.reads_domains:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from plmsearch.repertoire.clone_table import CloneReport
-from plmsearch.repertoire.clones import CloneOptions
-from plmsearch.repertoire.null import FALSE_LINKS, Null
+from plmsearch.repertoire.clone_description import CloneReport
+from plmsearch.repertoire.clones import CloneOptions, Clones
+from plmsearch.repertoire.convergence import IDENTITY
+from plmsearch.repertoire.families import Families
+from plmsearch.repertoire.null import FALSE_LINKS
+from plmsearch.repertoire.vector_families import VectorFamilies
 
 __all__ = ["report_lines"]
 
+_WHY = {
+    "hybrid": "there are V and J calls and V regions",
+    "junction": "there are V and J calls",
+    "cdr3": "most heavy chains have no V and J call",
+}
 _BIN = 0.02
 _N_BINS = 26
 _WIDTH = 40
@@ -23,26 +32,19 @@ def report_lines(report: CloneReport, options: CloneOptions) -> Iterator[str]:
     clones = report.clones
     yield _donors(report)
     yield from _choices(report, options)
-    families = clones.families
-    shares = np.array([limit.most / limit.length for limit in families.limits])
-    if options.threshold is not None:
-        yield f"threshold {options.threshold:g}, as given"
-    elif len(shares):
-        low, mid, high = np.quantile(shares, (0.05, 0.5, 0.95))
-        n_pairs = families.null.n_pairs if families.null else 0
-        yield (
-            f"threshold {mid:.3f} of the junction (median of {len(shares)} blocks; 90% of them {low:.3f} to "
-            f"{high:.3f}): at most {FALSE_LINKS} expected links to unrelated sequences, by {n_pairs} "
-            "unrelated pairs"
-        )
-    if len(families.nearest) and families.null is not None:
-        yield from _picture(families.nearest, families.null, shares)
+    yield from _cut(clones, options)
     largest = max(clones.sizes, default=0)
     share = largest / max(clones.n_heavy, 1)
     yield (
         f"{report.n_rows} rows, {clones.n_heavy} heavy chains grouped: {len(clones.sizes)} families, "
         f"{clones.sizes.count(1)} of one row, the largest of {largest} ({share:.1%})"
     )
+    if clones.convergent is not None:
+        clusters = Counter(filter(None, clones.convergent))
+        yield (
+            f"{len(clusters)} convergent clusters of {clusters.total()} rows, over donors (same V gene, J "
+            f"gene and junction length, {IDENTITY:.0%} of residues equal): likeness, not descent"
+        )
     for status, n in clones.status_counts().items():
         yield f"{n} rows without a family: {status}"
     if report.old is not None:
@@ -51,6 +53,12 @@ def report_lines(report: CloneReport, options: CloneOptions) -> Iterator[str]:
             f"agreement with the ids that were there, over {old.n} rows: ARI {old.ari:.3f}, pairwise F1 "
             f"{old.pairwise_f1:.3f}, B-cubed {old.bcubed_f1:.3f}"
         )
+
+
+def _made(facts: Mapping[str, Any]) -> str:
+    regions = ", ".join(f"{name} {weight:g}" for name, weight in facts["regions"].items())
+    digest = facts["weights_digest"][:12]
+    return f"{facts['model']}, layer {facts['layer']}, {regions}, centred; weights {digest}"
 
 
 def _donors(report: CloneReport) -> str:
@@ -64,14 +72,18 @@ def _donors(report: CloneReport) -> str:
 
 def _choices(report: CloneReport, options: CloneOptions) -> Iterator[str]:
     clones, rows = report.clones, report.rows
+    if report.inferred is not None:
+        yield f"most heavy chains have no V and J call: inferred from {report.inferred.source}"
+        yield report.inferred.told
     if options.method == "auto":
-        why = (
-            "V and J calls are there"
-            if clones.method == "junction"
-            else "most heavy chains have no V and J call"
-        )
-        yield f"method {clones.method}: {why}"
-    yield f"junctions are compared as {clones.unit}"
+        yield f"method {clones.method}: {_WHY[clones.method]}"
+    if clones.vectors is not None:
+        facts = clones.vectors.facts
+        yield f"vectors: {facts.get('vectors') or _made(facts)}"
+    else:
+        yield f"junctions are compared as {clones.unit}"
+    if clones.method == "hybrid" and isinstance(clones.families, Families):
+        yield f"V regions are compared too: {clones.families.n_with_v} of {clones.n_heavy} chains have one"
     if rows.n_numbered:
         yield (
             f"{rows.n_numbered} rows have no junction: it was found by numbering the chain, in "
@@ -81,23 +93,38 @@ def _choices(report: CloneReport, options: CloneOptions) -> Iterator[str]:
         yield f"{clones.n_assumed_heavy} rows say nothing about their locus: taken for heavy chains"
 
 
-def _picture(nearest: NDArray[np.float64], null: Null, shares: NDArray[np.float64]) -> Iterator[str]:
-    """Draw distances to the nearest other junction (#) and those of unrelated pairs (o)."""
-    edges = np.arange(_N_BINS + 1) * _BIN
-    seen = np.histogram(nearest, edges)[0] / len(nearest)
-    places = [np.arange(len(counts)) / length for length, counts in null.counts.items()]
-    weights = list(null.counts.values())
-    unrelated = np.zeros(_N_BINS)
-    if places:
-        unrelated = (
-            np.histogram(np.concatenate(places), edges, weights=np.concatenate(weights))[0] / null.n_pairs
+def _cut(clones: Clones, options: CloneOptions) -> Iterator[str]:
+    """Say where families were cut, with a picture."""
+    families = clones.families
+    shares = families.thresholds
+    of = "cosine distance" if clones.method == "embedding" else "of the junction"
+    if options.threshold is not None:
+        yield f"threshold {options.threshold:g}, as given"
+        return
+    if len(shares):
+        low, mid, high = np.quantile(shares, (0.05, 0.5, 0.95))
+        yield (
+            f"threshold {mid:.3f} {of} (median of {len(shares)} blocks; 90% of them {low:.3f} to "
+            f"{high:.3f}): at most {FALSE_LINKS} expected links to unrelated sequences, by "
+            f"{families.n_null_pairs} unrelated pairs"
         )
+    if len(families.nearest):
+        width = 2 * _BIN if clones.method == "embedding" else _BIN
+        what = "vector" if clones.method == "embedding" else "junction"
+        unit = "cosine distance" if clones.method == "embedding" else "share of mismatches"
+        yield f"distance to the nearest {what} (#) and between unrelated ones (o), {unit}:"
+        yield from _picture(clones.families, float(np.median(shares)) if len(shares) else 0.0, width)
+
+
+def _picture(families: Families | VectorFamilies, threshold: float, width: float) -> Iterator[str]:
+    """Draw distances to the nearest other (#) and those of unrelated pairs (o)."""
+    edges = np.linspace(0.0, _N_BINS * width, _N_BINS + 1)
+    seen = np.histogram(families.nearest, edges)[0] / len(families.nearest)
+    unrelated = families.unrelated(edges)
     top = max(seen.max(), unrelated.max(), 1e-9)
-    median = float(np.median(shares)) if len(shares) else 0.0
-    yield "distance to the nearest junction (#) and between unrelated ones (o), share of mismatches:"
     for i in range(_N_BINS):
         bar = round(seen[i] / top * _WIDTH)
         null_bar = round(unrelated[i] / top * _WIDTH)
         line = "".join("#" if k < bar else "o" if k < null_bar else " " for k in range(_WIDTH)).rstrip()
-        mark = " <- threshold" if edges[i] <= median < edges[i + 1] else ""
+        mark = " <- threshold" if edges[i] <= threshold < edges[i + 1] else ""
         yield f"  {edges[i]:.2f} {line}{mark}".rstrip()

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from importlib import metadata
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from plmsearch._version import __version__
+from plmsearch.embedding.options import ModelOptions
 from plmsearch.errors import ParameterError, TableFormatError
 from plmsearch.formats.airr import REQUIRED_COLUMNS
 from plmsearch.formats.output import STDOUT, open_output
 from plmsearch.formats.rearrangements import RearrangementTable, open_rearrangements
+from plmsearch.formats.residues import RESIDUE_COLUMNS, SOURCE_COLUMNS, residues_of_row
+from plmsearch.ingest.report import Progress
+from plmsearch.numbering import ImmunumNumberer
 from plmsearch.repertoire.agreement import Agreement, agreement
+from plmsearch.repertoire.clone_description import CloneReport, describe
 from plmsearch.repertoire.clones import CloneOptions, Clones, assign_clones
 from plmsearch.repertoire.clonotype import COLUMNS, Rearrangements, read_rearrangements
-from plmsearch.repertoire.families import NEAR_COPY
-from plmsearch.repertoire.null import FALSE_LINKS
+from plmsearch.repertoire.family_vectors import MODEL, RowVectors, given_vectors, made_vectors
+from plmsearch.repertoire.heavy import CALL_METHODS, INFERRED, has_calls
+from plmsearch.repertoire.inferred_calls import COLUMNS as INFERRED_COLUMNS
+from plmsearch.repertoire.inferred_calls import Germlines, InferredCalls, infer_calls
 
-__all__ = ["DONOR_COLUMNS", "CloneReport", "TableOptions", "clone_table", "describe"]
+__all__ = ["CONVERGENT_COLUMN", "DONOR_COLUMNS", "TableOptions", "clone_table"]
 
 #: Columns that name the donor, best first. A sample is none: a family may be in several samples.
 DONOR_COLUMNS = ("subject_id", "donor")
 _CLONE_COLUMN = "clone_id"
+#: Column of clusters that reach over donors.
+CONVERGENT_COLUMN = "convergent_cluster"
 _PACKED = (".gz", ".zst")
 
 
@@ -47,6 +50,12 @@ class TableOptions:
         The sequences of FASTA are nucleotides.
     contigs : str or Path or None
         FASTA of the contigs of a 10x table.
+    vectors : str or Path or None
+        File with vectors by ``sequence_id``, for method embedding; None: they are made.
+    model : ModelOptions
+        How they are made.
+    germlines : Germlines
+        Where calls are inferred.
     """
 
     by: str | None = None
@@ -54,37 +63,17 @@ class TableOptions:
     overwrite: bool = False
     translate: bool = False
     contigs: str | Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CloneReport:
-    """What was done.
-
-    Parameters
-    ----------
-    source : str
-    n_rows : int
-    by : str
-        Column of the donor; "" if the table is taken for one donor.
-    n_without_donor : int
-        Rows in which that column is empty; they are taken for one donor.
-    clones : Clones
-    rows : Rearrangements
-    old : Agreement or None
-        With the ids that ``clone_id`` held before, over the rows that have both.
-    """
-
-    source: str
-    n_rows: int
-    by: str
-    n_without_donor: int
-    clones: Clones
-    rows: Rearrangements
-    old: Agreement | None
+    vectors: str | Path | None = None
+    model: ModelOptions = field(default_factory=ModelOptions)
+    germlines: Germlines = field(default_factory=Germlines)
 
 
 def clone_table(
-    source: str | Path, output: str | Path, options: CloneOptions, table_options: TableOptions
+    source: str | Path,
+    output: str | Path,
+    options: CloneOptions,
+    table_options: TableOptions,
+    progress: Progress | None = None,
 ) -> CloneReport:
     """Find the clonal families of a rearrangement table and write it with them.
 
@@ -96,6 +85,8 @@ def clone_table(
         TSV to write, or ``-``. Beside a file, ``<output>.json`` says how the families were found.
     options : CloneOptions
     table_options : TableOptions
+    progress : Progress, optional
+        Told how many chains are embedded.
 
     Returns
     -------
@@ -116,21 +107,99 @@ def clone_table(
     with open_rearrangements(source, translate=given.translate, contigs=given.contigs) as table:
         by = _donor_column(table, table_options.by)
         status_col = _check_columns(table, table_options)
-        rows, donors, old = _read(table, by, (table_options.clone_col, _CLONE_COLUMN, status_col))
-        _check_overwritten(table, table_options, old, status_col)
-        clones = assign_clones(rows, options)
+        kept = (
+            table_options.clone_col, _CLONE_COLUMN, status_col, CONVERGENT_COLUMN, *INFERRED_COLUMNS
+        )  # fmt: skip
+        rows, donors, old = _read(table, by, kept)
+        _check_overwritten(table, table_options, old, (table_options.clone_col, status_col))
+        inferred = _infer(table, rows, options, table_options)
+        vectors = None
+        if options.method == "embedding":
+            vectors = _vectors(table, rows, table_options, progress or Progress())
+        clones = assign_clones(rows, options, vectors)
+        written = _written(table_options.clone_col, status_col, clones, inferred)
+        _check_overwritten(table, table_options, old, tuple(written))
         previous = old[_CLONE_COLUMN if any(old[_CLONE_COLUMN]) else table_options.clone_col]
         report = CloneReport(
             source=table.source, n_rows=len(rows), by=by, n_without_donor=donors.count("") if by else 0,
-            clones=clones, rows=rows, old=_agreement(clones.clone_id, previous),
+            clones=clones, rows=rows, inferred=inferred, old=_agreement(clones.clone_id, previous),
         )  # fmt: skip
         with open_output(output) as out:
-            table.write(out, {table_options.clone_col: clones.clone_id, status_col: clones.status})
+            table.write(out, written)
     if str(output) != STDOUT and Path(output).is_file():
         with open_output(f"{output}.json") as out:
             json.dump(describe(report, options), out, indent=2)
             out.write("\n")
     return report
+
+
+def _written(
+    clone_col: str, status_col: str, clones: Clones, inferred: InferredCalls | None
+) -> dict[str, Sequence[str]]:
+    """Return the columns to write."""
+    written: dict[str, Sequence[str]] = {clone_col: clones.clone_id, status_col: clones.status}
+    if clones.convergent is not None:
+        written[CONVERGENT_COLUMN] = clones.convergent
+    if inferred is not None:
+        written |= dict(zip(INFERRED_COLUMNS, map(list, zip(*inferred.calls, strict=True)), strict=True))
+    return written
+
+
+def _chains(table: RearrangementTable, rows: Rearrangements) -> list[str]:
+    """Return the residues of heavy chains, "" for other rows."""
+    numberer = ImmunumNumberer()
+    chains = []
+    for cells, locus in zip(table.cells(SOURCE_COLUMNS), rows.locus, strict=True):
+        chain = ""
+        if locus in ("IGH", ""):
+            chain = residues_of_row(dict(zip(SOURCE_COLUMNS, cells, strict=True)), numberer)[0]
+        chains.append(chain.replace("-", "").replace(".", "").strip().upper())
+    return chains
+
+
+def _infer(
+    table: RearrangementTable, rows: Rearrangements, options: CloneOptions, table_options: TableOptions
+) -> InferredCalls | None:
+    """Infer calls where the method needs some and most heavy chains have none; put them into the rows.
+
+    With method auto calls of too few chains are not used: those without would have no family.
+    """
+    heavy = [i for i, locus in enumerate(rows.locus) if locus in ("IGH", "")]
+    if options.method not in ("auto", *CALL_METHODS) or not heavy or has_calls(rows, heavy):
+        return None
+    chains = _chains(table, rows)
+    if not any(chains):
+        return None
+    found = infer_calls(chains, table_options.germlines)
+    with_junction = [i for i in heavy if rows.nucleotides[i] or rows.residues[i]]
+    given = rows.calls
+    rows.calls = [
+        new if i_chain else old for new, old, i_chain in zip(found.calls, given, chains, strict=True)
+    ]
+    if options.method == "auto" and not has_calls(rows, with_junction, INFERRED):
+        rows.calls = given
+        return None
+    return found
+
+
+def _vectors(
+    table: RearrangementTable, rows: Rearrangements, options: TableOptions, progress: Progress
+) -> RowVectors:
+    """Read or make the vectors of the heavy chains."""
+    if options.vectors is not None:
+        is_heavy = [locus in ("IGH", "") for locus in rows.locus]
+        ids = [cell for (cell,) in table.cells(("sequence_id",))]
+        return given_vectors(options.vectors, ids, is_heavy)
+    chains = _chains(table, rows)
+    if not any(chains):
+        raise TableFormatError(
+            table.source,
+            "no heavy chain has residues to embed",
+            hint=f"method embedding needs one of {', '.join(RESIDUE_COLUMNS)}, nucleotides, or --vectors",
+        )
+    embedder = options.model.load(MODEL)
+    progress.start(len(set(filter(None, chains))))
+    return made_vectors(chains, embedder, on_progress=progress.advance)
 
 
 # --- Columns ---------------------------------------------------------------------------------------
@@ -148,7 +217,7 @@ def _donor_column(table: RearrangementTable, by: str | None) -> str:
 
 def _check_columns(table: RearrangementTable, options: TableOptions) -> str:
     """Return the name of the column of reasons."""
-    if options.clone_col in (*COLUMNS, *REQUIRED_COLUMNS):
+    if options.clone_col in (*COLUMNS, *REQUIRED_COLUMNS, CONVERGENT_COLUMN, *INFERRED_COLUMNS):
         raise ParameterError("clone-col", options.clone_col, "a column of its own, none of AIRR's others")
     return "clone_status" if options.clone_col == _CLONE_COLUMN else f"{options.clone_col}_status"
 
@@ -172,10 +241,10 @@ def _read(
 
 
 def _check_overwritten(
-    table: RearrangementTable, options: TableOptions, old: dict[str, list[str]], status_col: str
+    table: RearrangementTable, options: TableOptions, old: dict[str, list[str]], columns: Sequence[str]
 ) -> None:
     """Refuse to replace values, unless told to; an empty column holds none."""
-    for name in (options.clone_col, status_col):
+    for name in columns:
         if any(old[name]) and not options.overwrite:
             raise TableFormatError(
                 table.source,
@@ -189,71 +258,3 @@ def _agreement(ids: Sequence[str], old: Sequence[str]) -> Agreement | None:
     if not both:
         return None
     return agreement([new for new, _ in both], [before for _, before in both])
-
-
-# --- Description -----------------------------------------------------------------------------------
-
-
-def describe(report: CloneReport, options: CloneOptions) -> dict[str, Any]:
-    """Say how families were found, in values that JSON can hold."""
-    clones = report.clones
-    return {
-        "definition": _definition(report, options),
-        "method": clones.method,
-        "unit": clones.unit,
-        "linkage": "single",
-        "distance": "Hamming / junction length; unknown letters never differ",
-        "v_call": options.v_call,
-        "split_light": options.split_light,
-        "productive_only": options.productive,
-        "threshold": _threshold(report, options),
-        "donor_column": report.by or None,
-        "n_donors": clones.n_donors,
-        "n_rows": report.n_rows,
-        "n_heavy": clones.n_heavy,
-        "n_families": len(clones.sizes),
-        "n_without_family": clones.status_counts(),
-        "largest_family": max(clones.sizes, default=0),
-        "n_junctions_by_numbering": report.rows.n_numbered,
-        "n_assumed_heavy": clones.n_assumed_heavy,
-        "agreement_with_old_ids": asdict(report.old) if report.old else None,
-        "versions": {
-            "plmsearch": __version__,
-            "python": platform.python_version(),
-            "numpy": metadata.version("numpy"),
-            "immunum": metadata.version("immunum"),
-        },
-    }
-
-
-def _definition(report: CloneReport, options: CloneOptions) -> str:
-    genes = {"set": "a common V gene and J gene (any listed)", "first": "the same first V gene and J gene"}
-    same = f"{genes[options.v_call]} and " if report.clones.method == "junction" else ""
-    return (
-        f"rows of one donor with {same}one junction length, joined by single linkage of "
-        f"{report.clones.unit} of the junction, conserved residues included"
-    )
-
-
-def _threshold(report: CloneReport, options: CloneOptions) -> dict[str, Any]:
-    if options.threshold is not None:
-        return {"rule": "given", "share": options.threshold}
-    families = report.clones.families
-    shares = [limit.most / limit.length for limit in families.limits]
-    by_length: dict[int, list[int]] = {}
-    for limit in families.limits:
-        by_length.setdefault(limit.length, []).append(limit.most)
-    return {
-        "rule": "per block: the largest distance at which a sequence is expected to have at most "
-        f"{FALSE_LINKS} links to unrelated sequences",
-        "expected_false_links": FALSE_LINKS,
-        "near_copy": NEAR_COPY,
-        "n_null_pairs": families.null.n_pairs if families.null else 0,
-        "n_blocks": len(shares),
-        "share_quantiles": {
-            str(q): round(float(np.quantile(shares, q)), 4) for q in (0, 0.05, 0.5, 0.95, 1) if shares
-        },
-        "most_mismatches_by_length": {
-            str(n): {"least": min(most), "most": max(most)} for n, most in sorted(by_length.items())
-        },
-    }

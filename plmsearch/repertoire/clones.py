@@ -11,36 +11,37 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
-import numpy as np
-from numpy.typing import NDArray
-
 from plmsearch.errors import ParameterError
-from plmsearch.repertoire.blocks import gene_blocks, key_blocks, merge_genes
+from plmsearch.repertoire.blocks import merge_genes
 from plmsearch.repertoire.clonotype import Rearrangements, genes_of
-from plmsearch.repertoire.families import Families, find_families
-from plmsearch.repertoire.linkage import NUCLEOTIDES, RESIDUES
+from plmsearch.repertoire.convergence import convergent_clusters
+from plmsearch.repertoire.families import Families
+from plmsearch.repertoire.family_vectors import RowVectors
+from plmsearch.repertoire.heavy import (
+    CALL_METHODS,
+    METHODS,
+    Method,
+    choose_method,
+    group_heavy,
+    junctions_of,
+    readable,
+)
+from plmsearch.repertoire.vector_families import VectorFamilies
 
-__all__ = ["METHODS", "V_CALLS", "CloneOptions", "Clones", "Status", "assign_clones"]
+__all__ = ["AUTO", "METHODS", "V_CALLS", "CloneOptions", "Clones", "Status", "assign_clones"]
 
-Ints: TypeAlias = NDArray[np.int64]
-
-Method: TypeAlias = Literal["junction", "cdr3"]
+AUTO = "auto"
 VCall: TypeAlias = Literal["set", "first"]
-METHODS: tuple[str, ...] = ("auto", *get_args(Method))
 V_CALLS: tuple[VCall, ...] = get_args(VCall)
 
 #: Why a row has no family.
 Status: TypeAlias = Literal[
-    "", "no_junction", "no_calls", "not_productive", "light_unpaired", "tcr", "other_locus"
+    "", "no_junction", "no_calls", "no_vector", "not_productive", "light_unpaired", "tcr", "other_locus"
 ]
 
 _HEAVY = ("IGH", "")  # a row whose locus nothing tells is taken for a heavy chain, and said so
 _LIGHT = ("IGK", "IGL")
 _TCR = ("TRA", "TRB", "TRG", "TRD")
-#: Junctions are compared as nucleotides if so large a share of the rows that have one has nucleotides.
-_MOSTLY = 0.9
-#: With V and J calls for at least this share of heavy chains, calls are used.
-_CALLED = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +50,19 @@ class CloneOptions:
 
     Parameters
     ----------
-    method : {"auto", "junction", "cdr3"}
-        With V and J calls or without; auto: with, where most heavy chains have them.
+    method : {"auto", "junction", "cdr3", "embedding", "hybrid"}
+        auto: hybrid where most heavy chains have V and J calls and a V region, junction where they have
+        calls only, else cdr3.
     threshold : float or None
-        Largest share of mismatches of a link; None: found, block by block.
+        Largest share of mismatches of a link, or cosine distance; None: found, block by block.
     v_call : {"set", "first"}
         Of a call that lists several genes all, or the first.
     split_light : bool
         Divide families by the V and J genes of the light chain of the cell.
     productive : bool
         Leave out rows that the input says are not productive.
+    convergent : bool
+        Find convergent clusters even if there is one donor.
 
     Raises
     ------
@@ -71,10 +75,11 @@ class CloneOptions:
     v_call: VCall = "set"
     split_light: bool = False
     productive: bool = False
+    convergent: bool = False
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ParameterError("method", self.method, f"one of {', '.join(METHODS)}")
+        if self.method not in (AUTO, *METHODS):
+            raise ParameterError("method", self.method, f"one of {', '.join((AUTO, *METHODS))}")
         if self.v_call not in V_CALLS:
             raise ParameterError("v-call", self.v_call, f"one of {', '.join(V_CALLS)}")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
@@ -91,41 +96,51 @@ class Clones:
         "" for none. Families are numbered from 1 in the order of their first row.
     status : list of Status
         Why a row has none; "" where it has one.
-    method : {"junction", "cdr3"}
+    method : {"junction", "cdr3", "embedding", "hybrid"}
         As it was chosen.
     unit : {"nucleotides", "residues"}
         Of junctions.
-    families : Families
+    families : Families or VectorFamilies
         Of the heavy chains that took part.
     n_heavy : int
         How many these are.
     n_assumed_heavy : int
         Rows whose locus nothing tells.
     n_donors : int
+    sizes : list of int
+        Rows of each family.
+    vectors : RowVectors or None
+        What method embedding compared.
+    convergent : list of str or None
+        Convergent cluster of each row, "" for none; None where they were not looked for.
     """
 
     clone_id: list[str]
     status: list[Status]
     method: Method
     unit: str
-    families: Families
+    families: Families | VectorFamilies
     n_heavy: int
     n_assumed_heavy: int
     n_donors: int
     sizes: list[int] = field(default_factory=list)
+    vectors: RowVectors | None = None
+    convergent: list[str] | None = None
 
     def status_counts(self) -> dict[str, int]:
         """Count the rows without a family by reason."""
         return dict(sorted(Counter(status for status in self.status if status).items()))
 
 
-def assign_clones(rows: Rearrangements, options: CloneOptions) -> Clones:
+def assign_clones(rows: Rearrangements, options: CloneOptions, vectors: RowVectors | None = None) -> Clones:
     """Group the rows of a table into clonal families.
 
     Parameters
     ----------
     rows : Rearrangements
     options : CloneOptions
+    vectors : RowVectors, optional
+        Of all rows; needed by method embedding.
 
     Returns
     -------
@@ -133,17 +148,18 @@ def assign_clones(rows: Rearrangements, options: CloneOptions) -> Clones:
     """
     status = _first_status(rows, productive=options.productive)
     heavy = [i for i, s in enumerate(status) if not s and rows.locus[i] in _HEAVY]
-    junctions, unit = _junctions(rows, heavy)
-    method = _method(rows, heavy, options.method)
+    junctions, unit = junctions_of(rows, heavy)
+    method = choose_method(rows, heavy, options.method)
     genes = {i: genes_of(rows.calls[i], first=options.v_call == "first") for i in heavy}
     for i in heavy:
-        if not _readable(junctions[i], unit):
+        if not readable(junctions[i], unit):
             status[i] = "no_junction"
-        elif method == "junction" and not all(genes[i]):
+        elif method in CALL_METHODS and not all(genes[i]):
             status[i] = "no_calls"
+        elif method == "embedding" and (vectors is None or vectors.of_row[i] < 0):
+            status[i] = "no_vector"
     heavy = [i for i in heavy if not status[i]]
-    found = _heavy_families([rows.donor[i] for i in heavy], [junctions[i] for i in heavy],
-                            [genes[i] for i in heavy], method, unit, options.threshold)  # fmt: skip
+    found = group_heavy(rows, heavy, [genes[i] for i in heavy], method, unit, options.threshold, vectors)
     family: dict[int, Hashable] = dict(zip(heavy, found.labels.tolist(), strict=True))
     if options.split_light:
         family = _split_by_light(rows, family, first=options.v_call == "first")
@@ -152,7 +168,10 @@ def assign_clones(rows: Rearrangements, options: CloneOptions) -> Clones:
     ids, sizes = _numbered(family, len(rows))
     assumed = sum(1 for i in heavy if not rows.locus[i])
     donors = len({rows.donor[i] for i in heavy})
-    return Clones(ids, status, method, unit, found, len(heavy), assumed, donors, sizes)
+    clusters = None
+    if options.convergent or donors > 1:
+        clusters = convergent_clusters(rows, heavy, [genes[i] for i in heavy])
+    return Clones(ids, status, method, unit, found, len(heavy), assumed, donors, sizes, vectors, clusters)
 
 
 def _first_status(rows: Rearrangements, *, productive: bool) -> list[Status]:
@@ -164,55 +183,6 @@ def _first_status(rows: Rearrangements, *, productive: bool) -> list[Status]:
         else:
             status.append("" if locus in known else "other_locus")
     return status
-
-
-def _method(rows: Rearrangements, heavy: Sequence[int], wanted: str) -> Method:
-    if wanted != "auto":
-        return "junction" if wanted == "junction" else "cdr3"
-    n_called = sum(all(genes_of(rows.calls[i], first=True)) for i in heavy)
-    return "junction" if heavy and n_called >= _CALLED * len(heavy) else "cdr3"
-
-
-def _junctions(rows: Rearrangements, heavy: Sequence[int]) -> tuple[list[str], str]:
-    """Choose nucleotides or residues for all rows: their distances are not the same thing."""
-    n_nucleotides = sum(bool(rows.nucleotides[i]) for i in heavy)
-    n_any = sum(bool(rows.nucleotides[i] or rows.residues[i]) for i in heavy)
-    unit = "nucleotides" if n_nucleotides >= _MOSTLY * n_any else "residues"
-    return (rows.nucleotides if unit == "nucleotides" else rows.residues), unit
-
-
-def _readable(junction: str, unit: str) -> bool:
-    """Tell whether half of the letters or more are known: others would be near to everything."""
-    alphabet = NUCLEOTIDES if unit == "nucleotides" else RESIDUES
-    return bool(junction) and 2 * sum(map(junction.count, alphabet)) >= len(junction)
-
-
-def _heavy_families(
-    donors: list[str],
-    junctions: list[str],
-    genes: Sequence[tuple[frozenset[str], frozenset[str]]],
-    method: Method,
-    unit: str,
-    threshold: float | None,
-) -> Families:
-    lengths = [len(junction) for junction in junctions]
-    with_genes = method == "junction"
-    if with_genes:
-        blocks = gene_blocks(donors, lengths, genes)
-        groups = [min(j) for _, j in genes]
-        kinds = [f"{d}\t{min(v)}\t{min(j)}" for d, (v, j) in zip(donors, genes, strict=True)]
-    else:
-        blocks = key_blocks(list(zip(donors, lengths, strict=True)))
-        groups, kinds = [""] * len(junctions), donors
-    return find_families(
-        junctions,
-        blocks,
-        kinds,
-        groups,
-        nucleotides=unit == "nucleotides",
-        same_v=with_genes,
-        threshold=threshold,
-    )
 
 
 # --- Light chains and T-cell receptors -----------------------------------------------------------

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from plmsearch.formats.residues import NUCLEOTIDE_COLUMNS, SOURCE_COLUMNS, residues_of_row
+from plmsearch.formats.residues import NUCLEOTIDE_COLUMNS, RESIDUE_COLUMNS, SOURCE_COLUMNS, residues_of_row
 from plmsearch.genes import call_genes, call_locus
 from plmsearch.metadata import FALSE_TEXTS
 from plmsearch.numbering import Domain, ImmunumNumberer, Numberer
 from plmsearch.repertoire.blocks import Genes
+from plmsearch.repertoire.vregions import v_region_before
 from plmsearch.translation import FRAMES, as_nucleotides, reverse_complement, translate
 
 __all__ = ["COLUMNS", "Rearrangements", "genes_of", "read_rearrangements", "translate"]
@@ -41,6 +42,8 @@ class Rearrangements:
         V call and J call as given.
     nucleotides, residues : list of str
         Junction, conserved residues included, upper case; "" if there is none.
+    v_nucleotides, v_residues : list of str
+        The V region before the junction, as `plmsearch.repertoire.vregions.v_region_before` cuts it.
     donor, cell : list of str
         "" where not known. A cell is named within its sample.
     productive : list of bool
@@ -56,6 +59,8 @@ class Rearrangements:
     calls: list[tuple[str, str]] = field(default_factory=list)
     nucleotides: list[str] = field(default_factory=list)
     residues: list[str] = field(default_factory=list)
+    v_nucleotides: list[str] = field(default_factory=list)
+    v_residues: list[str] = field(default_factory=list)
     donor: list[str] = field(default_factory=list)
     cell: list[tuple[str, str] | None] = field(default_factory=list)
     productive: list[bool] = field(default_factory=list)
@@ -107,6 +112,8 @@ def read_rearrangements(
         found.calls.append((row["v_call"], row["j_call"]))
         found.nucleotides.append(nucleotides)
         found.residues.append(residues)
+        found.v_nucleotides.append(_v_region(row, NUCLEOTIDE_COLUMNS, nucleotides, 3))
+        found.v_residues.append(_v_region(row, RESIDUE_COLUMNS, residues, 1))
         found.donor.append(donor)
         sample = row["sample_id"] or row["repertoire_id"]
         found.cell.append((sample, row["cell_id"]) if row["cell_id"] else None)
@@ -129,6 +136,12 @@ def _given_junction(row: dict[str, str]) -> tuple[str, str]:
     elif not residues and (cdr3 := row["cdr3_aa"].strip().upper()):
         residues = f"C{cdr3}W"  # the two residues that CDR3 lacks; their kind does not matter to a distance
     return nucleotides, residues
+
+
+def _v_region(row: dict[str, str], columns: Sequence[str], junction: str, codon: int) -> str:
+    """Return the V region of the first column in which the junction is found."""
+    chains = (row[name].replace(".", "").replace("-", "").strip().upper() for name in columns)
+    return next((v for chain in chains if (v := v_region_before(chain, junction, codon))), "")
 
 
 def _numbered(row: dict[str, str], numberer: Numberer) -> tuple[str, str, str]:

@@ -13,6 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from plmsearch.repertoire.hybrid import COARSE, BlockRule, refine
 from plmsearch.repertoire.linkage import (
     NUCLEOTIDES,
     RESIDUES,
@@ -23,7 +24,14 @@ from plmsearch.repertoire.linkage import (
     nearest,
     single_linkage,
 )
-from plmsearch.repertoire.null import MOST_SHARE, MOST_SHIFTS, Null, null_distances, reference_counts
+from plmsearch.repertoire.null import (
+    FALSE_LINKS,
+    MOST_SHARE,
+    Null,
+    null_distances,
+    reference_counts,
+    unrelated_groups,
+)
 
 __all__ = ["Families", "Limit", "find_families"]
 
@@ -69,12 +77,29 @@ class Families:
         None with a given threshold.
     nearest : ndarray, dtype=float64, shape=(n_sampled,)
         Share of mismatches of a junction with the nearest other one of its block.
+    n_with_v : int
+        Rows whose V region was compared.
     """
 
     labels: Ints
     limits: tuple[Limit, ...]
     null: Null | None
     nearest: NDArray[np.float64]
+    n_with_v: int = 0
+
+    @property
+    def thresholds(self) -> NDArray[np.float64]:
+        """Largest share of mismatches of a link in each of `limits`."""
+        return np.array([limit.most / limit.length for limit in self.limits])
+
+    @property
+    def n_null_pairs(self) -> int:
+        """Unrelated pairs of the input."""
+        return self.null.n_pairs if self.null else 0
+
+    def unrelated(self, edges: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the share of unrelated pairs between edges."""
+        return self.null.histogram(edges) if self.null else np.zeros(len(edges) - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +112,11 @@ class _Nodes:
     groups: list[str]
     bounds: Ints  # of the blocks; shape (n_blocks + 1,)
 
+    def through(self, groups: Sequence[Ints]) -> Ints:
+        """Number the groups of each block through all of them."""
+        starts = zip(self.bounds[:-1].tolist(), groups, strict=True)
+        return np.concatenate([start + group for start, group in starts] or [np.zeros(0, np.int64)])
+
 
 def find_families(
     junctions: Sequence[str],
@@ -97,6 +127,7 @@ def find_families(
     nucleotides: bool,
     same_v: bool,
     threshold: float | None = None,
+    v: Sequence[str] | None = None,
 ) -> Families:
     """Join the rows of each block whose junctions are close.
 
@@ -116,6 +147,9 @@ def find_families(
         Whether rows of a block share a V gene.
     threshold : float, optional
         Largest share of mismatches of a link, 0 to 1; from the null if left out.
+    v : sequence of str, length n, optional
+        V regions before the junction (`plmsearch.repertoire.vregions.v_region_before`), to be taken into
+        account. With a threshold they forbid links, but add none.
 
     Returns
     -------
@@ -128,22 +162,43 @@ def find_families(
     """
     nodes = _nodes(junctions, blocks, kinds, groups)
     codes = _encoded(nodes, NUCLEOTIDES if nucleotides else RESIDUES)
-    null = None
     if threshold is None:
-        groups_of, most, null = _automatic(nodes, codes, 3 if nucleotides else 1, same_v=same_v)
+        cut = _automatic(nodes, codes, 3 if nucleotides else 1, same_v=same_v)
     else:
         most = [most_mismatches(threshold, c.shape[1]) for c in codes]
-        groups_of = [single_linkage(c, m) for c, m in zip(codes, most, strict=True)]
-    starts = zip(nodes.bounds[:-1].tolist(), groups_of, strict=True)
-    labels = np.concatenate([start + group for start, group in starts] or [np.zeros(0, np.int64)])
-    limits = tuple(Limit(c.shape[1], len(c), m) for c, m in zip(codes, most, strict=True) if len(c) > 1)
-    return Families(_smallest_rows(labels[nodes.of_row]), limits, null, _nearest(codes))
+        cut = _Cut([single_linkage(c, m) for c, m in zip(codes, most, strict=True)], most)
+    labels, n_with_v = nodes.through(cut.groups)[nodes.of_row], 0
+    if v is not None:
+        coarse = [single_linkage(c, most_mismatches(COARSE, c.shape[1])) for c in codes]
+        genes = [kind.rsplit("\t", 1)[0] for kind in kinds]
+        labels, n_with_v = refine(
+            codes, nodes.of_row, v, genes, nodes.through(coarse), cut.rules(codes), nucleotides=nucleotides
+        )
+    limits = tuple(Limit(c.shape[1], len(c), m) for c, m in zip(codes, cut.most, strict=True) if len(c) > 1)
+    return Families(_smallest_rows(labels), limits, cut.null, _nearest(codes), n_with_v)
 
 
-def _automatic(
-    nodes: _Nodes, codes: Sequence[Codes], codon: int, *, same_v: bool
-) -> tuple[list[Ints], list[int], Null]:
-    """Find the groups of each block, the most mismatches of its links, and the null they follow from.
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """Where each block is cut: groups of its junctions, and what they follow from."""
+
+    groups: list[Ints]
+    most: list[int]
+    null: Null | None = None
+    opportunities: Sequence[float] = ()
+
+    def rules(self, codes: Sequence[Codes]) -> list[BlockRule]:
+        """Return what links of each block must keep to."""
+        if self.null is None:
+            return [BlockRule(most) for most in self.most]
+        return [
+            BlockRule(most, self.null.chances(c.shape[1], n), FALSE_LINKS / max(n, 1.0))
+            for c, most, n in zip(codes, self.most, self.opportunities, strict=True)
+        ]
+
+
+def _automatic(nodes: _Nodes, codes: Sequence[Codes], codon: int, *, same_v: bool) -> _Cut:
+    """Find the most mismatches of the links of each block, and the groups they make.
 
     Unrelated families are counted first as sets of near copies, then as the families that follow, times
     their mean size: near copies are too many where a family has mutated far.
@@ -154,39 +209,19 @@ def _automatic(
         for tree, c in zip(links, codes, strict=True)
     ]
     null = _null(nodes, codes, near, codon, same_v=same_v)
-    groups, most, mean_size = near, [0] * len(codes), 1.0
+    starts = nodes.bounds[:-1].tolist()
+    names = [(nodes.kinds[start], c.shape[1]) for start, c in zip(starts, codes, strict=True)]
+    groups, most, mean_size, opportunities = near, [0] * len(codes), 1.0, [0.0] * len(codes)
     for _ in range(2):
-        opportunities = mean_size * _unrelated(nodes, codes, groups, codon)
+        counts = [len(np.unique(labels)) for labels in groups]
+        opportunities = (mean_size * unrelated_groups(names, counts, codon)).tolist()
         most = [
             null.most_mismatches(c.shape[1], expected) if len(c) > 1 else 0
-            for c, expected in zip(codes, opportunities.tolist(), strict=True)
+            for c, expected in zip(codes, opportunities, strict=True)
         ]
         groups = [tree.groups(len(c), m) for tree, c, m in zip(links, codes, most, strict=True)]
         mean_size = len(nodes.junctions) / max(sum(len(np.unique(labels)) for labels in groups), 1)
-    return groups, most, null
-
-
-def _unrelated(
-    nodes: _Nodes, codes: Sequence[Codes], groups: Sequence[Ints], codon: int
-) -> NDArray[np.float64]:
-    """Estimate how many unrelated groups a block holds, from the blocks of other lengths.
-
-    A block may be one large family, which says nothing of what is unrelated to it. The blocks of the
-    same kind (donor and genes) that are one to three codons longer or shorter are as likely to be met by
-    chance: the mean of the six, without the largest, which may hold much of one family.
-    """
-    counts: dict[tuple[str, int], int] = {}
-    kinds = [nodes.kinds[start] for start in nodes.bounds[:-1].tolist()]
-    for kind, c, labels in zip(kinds, codes, groups, strict=True):
-        key = kind, c.shape[1]
-        counts[key] = counts.get(key, 0) + len(np.unique(labels))
-    shifts = [codon * s for s in range(-MOST_SHIFTS, MOST_SHIFTS + 1) if s]
-    around = [
-        [counts.get((kind, c.shape[1] + shift), 0) for shift in shifts]
-        for kind, c in zip(kinds, codes, strict=True)
-    ]
-    counted = np.sort(np.array(around, float).reshape(-1, len(shifts)), axis=1)
-    return np.asarray(counted[:, :-1].mean(axis=1))
+    return _Cut(groups, most, null, opportunities)
 
 
 def _nodes(junctions: Sequence[str], blocks: Ints, kinds: Sequence[str], groups: Sequence[str]) -> _Nodes:

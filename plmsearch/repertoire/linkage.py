@@ -21,10 +21,13 @@ __all__ = [
     "components",
     "encode",
     "forest",
+    "join_forests",
     "mismatches",
     "most_mismatches",
+    "near_pairs",
     "nearest",
     "single_linkage",
+    "thinned",
 ]  # fmt: skip
 
 Codes: TypeAlias = NDArray[np.uint8]
@@ -102,12 +105,12 @@ def close_pairs(codes: Codes, most: int) -> Iterator[tuple[Ints, Ints]]:
     first, second : ndarray, dtype=int64, shape=(n_pairs,)
         Rows, ``first < second``; every pair once, tile by tile.
     """
-    for first, second, _ in _near_pairs(codes, most):
+    for first, second, _ in near_pairs(codes, most):
         yield first, second
 
 
-def _near_pairs(codes: Codes, most: int) -> Iterator[tuple[Ints, Ints, Ints]]:
-    """Yield the rows and the mismatches of the pairs of each tile."""
+def near_pairs(codes: Codes, most: int) -> Iterator[tuple[Ints, Ints, Ints]]:
+    """Yield the rows and the mismatches of the pairs that `close_pairs` finds, tile by tile."""
     n, length = codes.shape
     if n < 2 or most < 0:
         return
@@ -236,17 +239,21 @@ def forest(codes: Codes, most: int) -> Forest:
     (array([1, 1, 2]), array([0, 1, 0, 0]))
     """
     n = len(codes)
-    parts = [_thinned(n, *pairs) for pairs in _near_pairs(codes, most)]
+    return join_forests(n, [thinned(n, *pairs) for pairs in near_pairs(codes, most)])
+
+
+def join_forests(n: int, parts: Sequence[Forest]) -> Forest:
+    """Return the forest of all links of some forests of n rows."""
     if not parts:
         none = np.zeros(0, np.int64)
         return Forest(none, none, none)
     if len(parts) == 1:
-        return Forest(*parts[0])
-    first, second, distance = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return Forest(*_thinned(n, first, second, distance))
+        return parts[0]
+    columns = (np.concatenate([getattr(p, name) for p in parts]) for name in ("first", "second", "distance"))
+    return thinned(n, *columns)
 
 
-def _thinned(n: int, first: Ints, second: Ints, distance: Ints) -> tuple[Ints, Ints, Ints]:
+def thinned(n: int, first: Ints, second: Ints, distance: Ints) -> Forest:
     """Keep the links that join something, nearest first."""
     labels = np.arange(n, dtype=np.int64)
     kept = []
@@ -255,7 +262,7 @@ def _thinned(n: int, first: Ints, second: Ints, distance: Ints) -> tuple[Ints, I
         labels, used = _joined(labels, first[at], second[at])
         kept.append(at[used])
     chosen = np.concatenate([*kept, np.zeros(0, np.int64)]).astype(np.int64)
-    return first[chosen], second[chosen], distance[chosen]
+    return Forest(first[chosen], second[chosen], distance[chosen])
 
 
 def single_linkage(codes: Codes, most: int) -> Ints:

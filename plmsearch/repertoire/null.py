@@ -38,6 +38,7 @@ __all__ = [
     "null_distances",
     "reference_counts",
     "reference_key",
+    "unrelated_groups",
 ]
 
 Ints: TypeAlias = NDArray[np.int64]
@@ -80,6 +81,14 @@ class Null:
         """Number of pairs of the input's own."""
         return sum(int(counts.sum()) for counts in self.counts.values())
 
+    def histogram(self, edges: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the share of the input's own pairs between edges of the share of mismatches."""
+        if not self.counts:
+            return np.zeros(len(edges) - 1)
+        places = np.concatenate([np.arange(len(c)) / length for length, c in self.counts.items()])
+        weights = np.concatenate(list(self.counts.values()))
+        return np.asarray(np.histogram(places, edges, weights=weights)[0] / self.n_pairs)
+
     def most_mismatches(self, length: int, opportunities: float) -> int:
         """Return the largest number of mismatches that keeps to `FALSE_LINKS`.
 
@@ -97,15 +106,32 @@ class Null:
             the length.
         """
         wanted = FALSE_LINKS / max(opportunities, 1.0)
-        needed = _LEAST_COUNT / wanted
+        most = int(np.searchsorted(self.chances(length, opportunities), wanted, side="right")) - 1
+        return min(max(most, 0), most_mismatches(MOST_SHARE, length))
+
+    def chances(self, length: int, opportunities: float) -> NDArray[np.float64]:
+        """Return the chance that two unrelated junctions have no more than 0, 1, ... mismatches.
+
+        Parameters
+        ----------
+        length : int
+            Of the junctions, in letters.
+        opportunities : float
+            As `most_mismatches` takes them: how small a chance has to be resolved.
+
+        Returns
+        -------
+        ndarray, dtype=float64, shape=(length + 1,)
+            Rising.
+        """
+        needed = _LEAST_COUNT * max(opportunities, 1.0) / FALSE_LINKS
         within, n = _within(self.counts, length, needed)
         if n < needed and self.reference:
             others, n_others = _within(self.reference, length, needed - n)
             share = min((needed - n) / n_others, 1.0)
             within, n = within + share * others, n + share * n_others
         # one pair more than was seen: what was not seen in n pairs may still be one in n
-        most = int(np.searchsorted((within + 1.0) / (n + 1.0), wanted, side="right")) - 1
-        return min(max(most, 0), most_mismatches(MOST_SHARE, length))
+        return np.asarray((within + 1.0) / (n + 1.0))
 
 
 def _within(counts: Counts, length: int, needed: float) -> tuple[NDArray[np.float64], float]:
@@ -119,6 +145,33 @@ def _within(counts: Counts, length: int, needed: float) -> tuple[NDArray[np.floa
         if n >= needed:
             break
     return within, n
+
+
+def unrelated_groups(
+    names: Sequence[tuple[str, int]], n_groups: Sequence[int], codon: int
+) -> NDArray[np.float64]:
+    """Estimate how many unrelated groups a block holds, from the blocks of other lengths.
+
+    A block may be one large family, which says nothing of what is unrelated to it. The blocks of the
+    same kind that are one to `MOST_SHIFTS` codons longer or shorter are as likely to be met by chance: the
+    mean of the six, without the largest, which may hold much of one family.
+
+    Parameters
+    ----------
+    names : sequence of (kind, length)
+        Kind (donor and genes) and junction length of each block; several may be alike.
+    n_groups : sequence of int
+        Groups in each block.
+    codon : int
+        Letters of a residue.
+    """
+    counts: dict[tuple[str, int], int] = {}
+    for name, n in zip(names, n_groups, strict=True):
+        counts[name] = counts.get(name, 0) + n
+    shifts = [codon * s for s in range(-MOST_SHIFTS, MOST_SHIFTS + 1) if s]
+    around = [[counts.get((kind, length + shift), 0) for shift in shifts] for kind, length in names]
+    counted = np.sort(np.array(around, float).reshape(-1, len(shifts)), axis=1)
+    return np.asarray(counted[:, :-1].mean(axis=1))
 
 
 def reference_key(*, nucleotides: bool, same_v: bool) -> str:

@@ -12,11 +12,15 @@ from typing import Any
 
 from plmsearch.domains import CHAIN_SEPARATOR
 from plmsearch.errors import ParameterError
+from plmsearch.filters.derived import DERIVED_COLUMNS
 from plmsearch.metadata import typed
 from plmsearch.search.alignment import Alignment, aligned_rows
+from plmsearch.search.cdr3 import cdr3_identity
 from plmsearch.search.hits import Hit, Query
+from plmsearch.search.likeness import LIKENESS_COLUMNS
+from plmsearch.search.receptors import cdr3_of, derived_value
 
-__all__ = ["HIT_COLUMNS", "choose_columns", "column_types", "header", "hit_rows"]
+__all__ = ["DERIVED_HIT_COLUMNS", "HIT_COLUMNS", "choose_columns", "column_types", "header", "hit_rows"]
 
 Value = Callable[[Query, Hit], object]
 
@@ -46,6 +50,14 @@ def _aligned_row(number: int) -> Value:
     return row
 
 
+def _cdr3_identity(query: Query, hit: Hit) -> float | None:
+    """Return how alike the CDR3 of query and target are; None where one has none."""
+    own = query.cdr3 or (cdr3_of(query.residues, query.domain) if query.domain is not None else "")
+    if not own or hit.domain is None:
+        return None
+    return cdr3_identity(own, cdr3_of(hit.residues, hit.domain))
+
+
 #: Columns every hit has, by name; those of MMseqs2 keep its spelling. Those of the alignment are empty
 #: unless hits were re-ranked.
 HIT_COLUMNS: Mapping[str, Value] = {
@@ -53,7 +65,9 @@ HIT_COLUMNS: Mapping[str, Value] = {
     "target": lambda _, h: h.target,
     "domain": lambda _, h: None if h.domain is None else h.domain.number,
     "rank": lambda _, h: h.rank,
-    "score": lambda _, h: h.score,
+    "score": lambda _, h: None if h.score != h.score else h.score,
+    "cdr3_identity": _cdr3_identity,
+    **LIKENESS_COLUMNS,
     "emb_pvalue": lambda _, h: h.emb_pvalue,
     "emb_evalue": lambda _, h: h.emb_evalue,
     "description": lambda _, h: h.description,
@@ -76,6 +90,9 @@ HIT_COLUMNS: Mapping[str, Value] = {
     "emb_only": lambda _, h: h.emb_only,
 }
 
+#: Derived columns of the domain that was found; a metadata column of the same name comes first.
+DERIVED_HIT_COLUMNS = (*(name for name in DERIVED_COLUMNS if name != "n_domains"), "donor")
+
 _META = "meta."
 _PYTHON_TYPES = {"bool": bool, "int": int, "float": float, "text": str}
 
@@ -86,15 +103,15 @@ def choose_columns(chosen: str, metadata: Mapping[str, str]) -> list[str]:
     Parameters
     ----------
     chosen : str
-        Names, comma-separated. A name is a hit column or else a metadata column; ``meta.NAME`` is
-        the metadata column in any case, ``meta.*`` all of them.
+        Names, comma-separated. A name is a hit column, or else a metadata column, or else a derived
+        one; ``meta.NAME`` is the metadata column in any case, ``meta.*`` all of them.
     metadata : mapping of str to str
         Type of each metadata column.
 
     Returns
     -------
     list of str
-        Hit columns by name, metadata columns as ``meta.NAME``.
+        Hit columns and derived columns by name, metadata columns as ``meta.NAME``.
 
     Raises
     ------
@@ -117,8 +134,10 @@ def choose_columns(chosen: str, metadata: Mapping[str, str]) -> list[str]:
             columns.append(_META + bare)
         elif name in metadata:
             columns.append(_META + name)
+        elif name in DERIVED_HIT_COLUMNS:
+            columns.append(name)
         else:
-            known = [*HIT_COLUMNS, *metadata]
+            known = [*HIT_COLUMNS, *metadata, *DERIVED_HIT_COLUMNS]
             near = get_close_matches(bare, known, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             raise ParameterError("format-output column", name, f"one of: {', '.join(known)}{hint}")
@@ -126,10 +145,10 @@ def choose_columns(chosen: str, metadata: Mapping[str, str]) -> list[str]:
 
 
 def column_types(columns: Sequence[str], metadata: Mapping[str, str]) -> dict[str, type]:
-    """Return the Python type of each metadata column that was chosen."""
-    return {
-        _shown_name(c): _PYTHON_TYPES[metadata[c.removeprefix(_META)]] for c in columns if c.startswith(_META)
-    }
+    """Return the Python type of each metadata column and derived column that was chosen."""
+    stored = {_shown_name(c): metadata[c.removeprefix(_META)] for c in columns if c.startswith(_META)}
+    derived = {c: DERIVED_COLUMNS.get(c, "text") for c in columns if c in DERIVED_HIT_COLUMNS}
+    return {name: _PYTHON_TYPES[kind] for name, kind in (derived | stored).items()}
 
 
 def _shown_name(column: str) -> str:
@@ -140,7 +159,7 @@ def _shown_name(column: str) -> str:
 
 def header(columns: Sequence[str]) -> list[str]:
     """Return the names that head the columns."""
-    return [c if c in HIT_COLUMNS else _shown_name(c) for c in columns]
+    return [_shown_name(c) if c.startswith(_META) else c for c in columns]
 
 
 def hit_rows(
@@ -175,6 +194,8 @@ def hit_rows(
 def _value(query: Query, hit: Hit, column: str, metadata: Mapping[str, str], as_types: bool) -> object:
     if column in HIT_COLUMNS:
         return HIT_COLUMNS[column](query, hit)
+    if not column.startswith(_META):
+        return derived_value(column, hit.metadata, hit.domain, hit.residues)
     name = column.removeprefix(_META)
     text = hit.metadata.get(name)
     return typed(text, metadata[name]) if as_types and text is not None else text

@@ -20,7 +20,17 @@ from plmsearch.search.alignment import Alignment
 from plmsearch.store.rows import StoredDomain, StoredRecord
 from plmsearch.types import Float1D, Int1D
 
-__all__ = ["RERANKERS", "SORTS", "Found", "Hit", "PairFacts", "Query", "SearchOptions", "make_hits"]
+__all__ = [
+    "RERANKERS",
+    "SORTS",
+    "Found",
+    "Hit",
+    "PairFacts",
+    "Query",
+    "SearchOptions",
+    "is_excluded",
+    "make_hits",
+]
 
 #: Ways to re-rank hits.
 RERANKERS = ("align",)
@@ -71,6 +81,8 @@ class SearchOptions:
         Give hits their p-values and E-values, where the database has a null distribution. None: to queries
         whose residues are known. Of a vector they are not, so its relatives are taken for strangers, and
         p is too large.
+    cosines : bool
+        Give hits the cosine similarity of each region of the ranking (`Hit.cosines`).
     across_loci : bool
         Let a ranking that compares by locus find targets of other loci too; such scores mean little.
 
@@ -96,6 +108,7 @@ class SearchOptions:
     max_emb_evalue: float | None = None
     significance: bool | None = None
     across_loci: bool = False
+    cosines: bool = False
 
     def __post_init__(self) -> None:
         if self.rerank is not None and self.rerank not in RERANKERS:
@@ -163,6 +176,10 @@ class Query:
         Where a variable domain searches: which of its record; `residues` and `sequence_hash` are its own.
     record_id, record_hash : str
         Of the record that the domain was cut from; empty for a whole sequence.
+    cdr3 : str
+        Where nothing else of the query is known.
+    metadata : mapping of str to str
+        Of the record.
     row : int or None
         Of the record in its input.
     """
@@ -174,6 +191,8 @@ class Query:
     domain: StoredDomain | None = None
     record_id: str = ""
     record_hash: str = ""
+    cdr3: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
     row: int | None = None
 
 
@@ -188,12 +207,15 @@ class Found(NamedTuple):
         Vector ids.
     pvalues, evalues : ndarray, dtype=float64, shape=(m,), or None
         NaN where there is no null distribution for query and target; None: for none of them.
+    cosines : mapping of str to ndarray, dtype=float32, shape=(m,), or None
+        Cosine similarities by region, of the spaces of the ranking; None: not asked for.
     """
 
     scores: Float1D
     ids: Int1D
     pvalues: np.ndarray[Any, np.dtype[np.float64]] | None = None
     evalues: np.ndarray[Any, np.dtype[np.float64]] | None = None
+    cosines: Mapping[str, Float1D] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +251,8 @@ class Hit:
     rank : int
         From 1, within the query.
     score : float
-        Cosine similarity in [-1, 1]; larger is nearer.
+        Cosine similarity in [-1, 1]; larger is nearer. NaN: query or target was not embedded, where they were
+        compared otherwise (`plmsearch.cdr3_searcher`).
     description : str
         Of the target.
     metadata : mapping of str to str
@@ -251,6 +274,8 @@ class Hit:
     domain : StoredDomain or None
         The variable domain of the target that was found, where domains are searched; `residues` are then its
         own, and `target` is the record's id all the same.
+    cosines : mapping of str to float or None
+        Cosine similarities by region, where they were asked for.
     pair : PairFacts or None
         Where pairs of a heavy and a light chain are searched: `target`, `domain` and metadata are those of
         the heavy chain, `residues` of both.
@@ -268,6 +293,7 @@ class Hit:
     alignment: Alignment | None = None
     emb_only: bool | None = None
     domain: StoredDomain | None = None
+    cosines: Mapping[str, float] | None = None
     pair: PairFacts | None = None
 
 
@@ -297,7 +323,8 @@ def make_hits(
     n_wanted, may_exclude = options.n_wanted, options.exclude_self or options.exclude_identical
     scores, ids = found.scores.tolist(), found.ids.tolist()
     largest = options.max_emb_evalue
-    for score, vector_id, p, e in zip(scores, ids, _values(found.pvalues), _values(found.evalues)):  # noqa: B905
+    pvalues, evalues = _values(found.pvalues), _values(found.evalues)
+    for score, vector_id, p, e, cosines in zip(scores, ids, pvalues, evalues, _cosines(found)):  # noqa: B905
         if options.min_score is not None and score < options.min_score:
             break
         if largest is not None and (e is None or e > largest):
@@ -305,7 +332,7 @@ def make_hits(
         for r in records.get(vector_id, ()):
             if len(hits) == n_wanted:
                 return hits
-            if may_exclude and _excluded(query, r, options):
+            if may_exclude and is_excluded(query, r, options):
                 continue
             if r.domain is not None:
                 if r.key in seen:
@@ -314,10 +341,19 @@ def make_hits(
             # By position: by name it takes half as long again, ten thousand times in a search.
             rank, residues = len(hits) + 1, r.residues if r.domain is None else r.unit_residues
             hit = Hit(query.query_id, r.record_id, rank, score, r.description, r.metadata, residues, p, e)
-            hits.append(hit if r.domain is None else replace(hit, domain=r.domain))
+            is_plain = r.domain is None and cosines is None
+            hits.append(hit if is_plain else replace(hit, domain=r.domain, cosines=cosines))
             if options.unique:
                 break
     return hits
+
+
+def _cosines(found: Found) -> Iterable[Mapping[str, float] | None]:
+    """Return the cosine similarities of each neighbour; None without end where there are none."""
+    if found.cosines is None:
+        return repeat(None)
+    columns = [values.tolist() for values in found.cosines.values()]
+    return [dict(zip(found.cosines, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def _values(
@@ -329,7 +365,8 @@ def _values(
     return [None if value != value else value for value in found.tolist()]
 
 
-def _excluded(query: Query, record: StoredRecord, options: SearchOptions) -> bool:
+def is_excluded(query: Query, record: StoredRecord, options: SearchOptions) -> bool:
+    """Tell whether a record is the query's own, or has its sequence, and such are left out."""
     if record.domain is None:
         is_same = record.sequence_hash == query.sequence_hash
         return is_same and (options.exclude_identical or record.record_id == query.query_id)

@@ -42,6 +42,7 @@ class Remembered:
             found.ids.copy(),
             None if p is None else p.copy(),
             None if e is None else e.copy(),
+            found.cosines,
         )
         self._n_bytes += _size(found)
 
@@ -58,4 +59,5 @@ class Remembered:
 
 
 def _size(found: Found) -> int:
-    return sum(values.nbytes for values in found if values is not None) + _BYTES_EACH
+    arrays = (*found[:4], *(found.cosines or {}).values())
+    return sum(values.nbytes for values in arrays if values is not None) + _BYTES_EACH

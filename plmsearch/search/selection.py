@@ -50,5 +50,5 @@ def select_records(
     FilterError
         If the condition cannot be read, or does not fit the columns.
     """
-    condition = parse_condition(where, columns)
+    condition = parse_condition(where, columns, repository.derived_columns())
     return Selection(condition, *repository.matching_sequences(condition, by_domain=by_domain))

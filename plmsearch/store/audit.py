@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from sqlalchemy import func, select, text
 
 from plmsearch.sequences import absent_sequence_hash
 from plmsearch.store import tables as t
+from plmsearch.store.rankings import StoredSpace
 from plmsearch.store.repository import Repository
 from plmsearch.types import Int1D
 
@@ -145,16 +146,25 @@ def _has_its_hash(stored: bytes, residues: str, n_residues: int, record_id: str 
     return record_id is not None and n_residues == 0 and absent_sequence_hash(record_id) == stored.hex()
 
 
-def records_without_any_vector(repository: Repository) -> list[str]:
-    """Return the ids of live records whose sequence is not known and which have no vector left."""
+def records_without_any_vector(
+    repository: Repository, spaces: Sequence[StoredSpace] | None = None
+) -> list[str]:
+    """Return the ids of live records whose sequence is not known and which have no vector in some spaces.
+
+    Parameters
+    ----------
+    repository : Repository
+    spaces : sequence of StoredSpace, optional
+        Of the database; all of them if None.
+    """
     r, s, v = t.records.c, t.sequences.c, t.vectors.c
-    spaces = [space.space_id for space in repository.spaces()]
-    if any(map(repository.has_every_vector, spaces)):
+    space_ids = [space.space_id for space in (repository.spaces() if spaces is None else spaces)]
+    if any(map(repository.has_every_vector, space_ids)):
         return []
     # Space by space, for that is how the index of vectors begins.
     none = [
         ~select(v.sequence_id).where(v.space_id == space_id, v.sequence_id == r.sequence_id).exists()
-        for space_id in spaces
+        for space_id in space_ids
     ]
     query = (
         select(r.record_id)

@@ -12,8 +12,9 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sqlalchemy import REAL, ColumnElement, Integer, and_, cast, func, literal, not_, or_, select
+from sqlalchemy import REAL, ColumnElement, Integer, and_, case, cast, func, literal, not_, or_, select
 
+from plmsearch.filters.derived import DERIVED_COLUMNS, GENE_COLUMNS
 from plmsearch.filters.tree import (
     And,
     Between,
@@ -29,6 +30,7 @@ from plmsearch.filters.tree import (
 )
 from plmsearch.metadata import FALSE_TEXTS, TRUE_TEXTS
 from plmsearch.store import tables as t
+from plmsearch.store.derived import Test, any_value
 
 __all__ = ["column_expression", "has_path", "sql_condition"]
 
@@ -55,6 +57,10 @@ def sql_condition(condition: Condition) -> ColumnElement[bool]:
             return or_(*map(sql_condition, parts))
         case Not(part):
             return not_(sql_condition(part).self_group())
+        case IsNull(column) | Like(column) | In(column) | Between(column) | Compare(column) if _is_derived(
+            column
+        ):
+            return _on_derived(condition)
         case IsNull(column):
             return column_expression(column).is_(None)
         case Like(column, pattern):
@@ -69,6 +75,39 @@ def sql_condition(condition: Condition) -> ColumnElement[bool]:
             return and_(_compared(column, ">=", low), _compared(column, "<=", high))
         case Compare(column, sign, value):
             return _compared(column, sign, value)
+
+
+def _is_derived(column: Column) -> bool:
+    return not column.is_metadata and column.name in DERIVED_COLUMNS
+
+
+def _on_derived(condition: IsNull | Like | In | Between | Compare) -> ColumnElement[bool]:
+    """Return a condition that one of the values of a derived column has to meet; null where there is none."""
+    column = condition.column
+    call = GENE_COLUMNS[column.name].call if column.name in GENE_COLUMNS else ""
+    given = _metadata_text(call) if call else literal(None)
+    has_value = any_value(column.name, given)
+    if isinstance(condition, IsNull):
+        return not_(has_value)
+    met = any_value(column.name, given, _test(condition))
+    if isinstance(condition, Compare) and condition.operator == "!=":
+        return case((met, False), (has_value, True))
+    return case((met, True), (has_value, False))
+
+
+def _test(condition: Like | In | Between | Compare) -> Test:
+    """Return what one value has to meet; of ``!=`` what it denies."""
+    match condition:
+        case Like(_, pattern):
+            return Test(lambda value: _like(value, pattern))
+        case In(_, values):
+            return Test(lambda value: value.in_([literal(one) for one in values]), values)
+        case Between(_, low, high):
+            return Test(lambda value: and_(value >= literal(low), value <= literal(high)))
+        case Compare(_, "=" | "!=", one):
+            return Test(lambda value: value == literal(one), (one,))
+        case Compare(_, sign, one):
+            return Test(lambda value: _OPERATORS[sign](value, literal(one)))
 
 
 def has_path(name: str) -> bool:

@@ -21,6 +21,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.pool import NullPool, QueuePool
 
 from plmsearch.errors import StorageError
+from plmsearch.store.derived import FUNCTIONS
 
 __all__ = ["copy_catalog", "fold_log", "open_catalog", "sqlite_module", "sqlite_version", "wal_is_safe"]
 
@@ -86,6 +87,7 @@ def open_catalog(path: Path, *, writable: bool) -> Engine:
     pool = QueuePool if _open_mode(place, writable) in {"rw", "rwc"} else NullPool
     engine = create_engine("sqlite://", module=module, creator=connect, poolclass=pool)
     event.listen(engine, "connect", _pragmas_for(writable))
+    event.listen(engine, "connect", _add_functions)
     begin = "BEGIN IMMEDIATE" if writable else "BEGIN"
 
     @event.listens_for(engine, "begin")
@@ -194,3 +196,8 @@ def _pragmas_for(writable: bool) -> Any:
         cursor.close()
 
     return set_pragmas
+
+
+def _add_functions(connection: Any, _record: object) -> None:
+    for name, (n_arguments, function) in FUNCTIONS.items():
+        connection.create_function(name, n_arguments, function, deterministic=True)

@@ -20,6 +20,7 @@ __all__ = [
     "NewRecord",
     "NewSegment",
     "NewSequence",
+    "ReceptorRow",
     "RunRow",
     "SearchedSize",
     "StoredDomain",
@@ -160,6 +161,40 @@ class StoredDomain(NamedTuple):
         return cls(
             source_id, number, sequence_id, locus, start, ends, whole, v_call, j_call, v_identity, species
         )
+
+
+class ReceptorRow(NamedTuple):
+    """What decides by residues and genes alone: a variable domain of a live record.
+
+    Parameters
+    ----------
+    key : int
+        Of the record.
+    source_id, number, sequence_id, locus
+        As `StoredDomain`.
+    cdr3 : str
+    v_given, j_given : str or None
+        Calls of the record's metadata.
+    v_call, j_call : str or None
+        Calls that were inferred from the residues.
+    """
+
+    key: int
+    source_id: int
+    number: int
+    sequence_id: int
+    locus: str
+    cdr3: str
+    v_given: str | None
+    j_given: str | None
+    v_call: str | None
+    j_call: str | None
+
+    @property
+    def domain(self) -> StoredDomain:
+        """The domain, without its place and regions."""
+        head = (self.source_id, self.number, self.sequence_id, self.locus)
+        return StoredDomain(*head, 0, (), True, self.v_call, self.j_call)
 
 
 class StoredRecord(NamedTuple):
