@@ -298,6 +298,13 @@ def test_the_command_writes_a_row_for_each_pair(path, tmp_path):
     assert "holds no light chain: it is of no pair" in ended.err
 
 
+def test_the_receptor_columns_of_a_hit_are_those_of_the_heavy_chain(path):
+    ended = cli(
+        "query", path, "--id", "scfv", "--pairs", "-k", 1, "-q", "--format-output", "cdr3_aa,cdr3_identity"
+    )
+    assert ended.rows == [["SRWGGDGFYAMDY", "1.000"]]
+
+
 def test_a_cell_of_two_samples_is_two_queries(path):
     ended = cli("query", path, "--cell", "c0", "-k", 1, "--format-output", "query,query_light,target,cell_id")
     assert ended.rows == [["H0", "L0", "H0", "c0"], ["H24", "L24", "H24", "c0"]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from plmsearch.domains import CHAIN_SEPARATOR
@@ -53,8 +53,7 @@ def pair_query(heavy: Query, light: Query, *, has_siblings: bool) -> PairQuery:
     number = 0 if heavy.domain is None else heavy.domain.number
     name = f"{heavy.record_id}#{number}" if has_siblings else heavy.record_id
     residues = f"{heavy.residues}{CHAIN_SEPARATOR}{light.residues}"
-    both = Query(name, "", residues, heavy.locus, heavy.domain, heavy.record_id, heavy.record_hash)
-    return PairQuery(both, heavy, light)
+    return PairQuery(replace(heavy, query_id=name, residues=residues), heavy, light)
 
 
 def make_pair_hits(
