@@ -8,7 +8,7 @@ the light chain's cosine similarity by the ranking. Which chains are a pair is t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from plmsearch.reader import Reader
 from plmsearch.search.hits import Hit, Query, SearchOptions
 from plmsearch.search.pair_hits import PairQuery, UnitPlace, make_pair_hits, pair_query, refuse_unknown_wishes
 from plmsearch.search.pair_scores import NearPairs, UnitRows, nearest_pairs, rescored, tiles
+from plmsearch.search.pair_targets import PairTargets
 from plmsearch.search.pairs import LIGHT_LOCI, PAIR_COLUMNS, Pairs, chain_of, pair_chains
 from plmsearch.searcher import Searcher
 from plmsearch.sequences import SequenceRecord
@@ -36,7 +37,7 @@ from plmsearch.store.rows import StoredRecord
 from plmsearch.types import Float2D, Int1D
 from plmsearch.vectors import unit_vectors
 
-__all__ = ["PairSearcher", "PairTargets", "stored_pairs"]
+__all__ = ["PairSearcher", "stored_pairs"]
 
 _LOCI = ("IGH", *LIGHT_LOCI)
 
@@ -53,46 +54,6 @@ def stored_pairs(reader: Reader) -> Pairs:
         chain_of(key, number, unit, locus, dict(zip(PAIR_COLUMNS, values, strict=True)))
         for key, number, unit, locus, values in rows
     )
-
-
-@dataclass(frozen=True, slots=True)
-class PairTargets:
-    """What pairs are compared with.
-
-    Parameters
-    ----------
-    pairs : Pairs
-        All of the database of which both chains have a vector in the ranking.
-    rows : UnitRows
-        The vectors.
-    chosen : ndarray, dtype=int64, shape=(n,)
-        Places of the pairs that the condition selects.
-    n_without_vector : int
-        Pairs of which a chain has none.
-    """
-
-    pairs: Pairs
-    rows: UnitRows
-    chosen: Int1D
-    n_without_vector: int
-
-    def remarks(self) -> list[str]:
-        """Say in lines of text what is searched, and what is not."""
-        pairs, n_several = self.pairs, int((self.pairs.n_heavy > 1).sum())
-        counts = {
-            "records with chains of one kind only are of no pair": len(pairs.lone),
-            "chains are of no pair: another of the kind counts in their cell or record": pairs.n_spare,
-            "chains of cells are not productive, and so of no pair": pairs.n_unproductive,
-            "pairs lack a region that is compared": self.n_without_vector,
-            "pairs have more than one heavy chain to choose from: several_heavy": n_several,
-            "pairs have neither sample_id nor repertoire_id: equal cell_id is taken for one cell": (
-                pairs.n_without_sample
-            ),
-        }
-        searched = (
-            f"{len(self.chosen):,} pairs are searched, all of them; pairs have no p-values and E-values"
-        )
-        return [searched, *(f"{n:,} {what}" for what, n in counts.items() if n)]
 
 
 class PairSearcher(Searcher):
