@@ -6,41 +6,39 @@ A reader holds no transaction between calls: each method opens one and ends it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, func, literal, or_, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import ColumnElement, func, select
 
-from plmsearch.domains import CHAIN_SEPARATOR, REGION_SETS
+from plmsearch.domains import CHAIN_SEPARATOR
 from plmsearch.embedding.spec import EmbeddingSpec
-from plmsearch.errors import StorageError
 from plmsearch.filters.derived import derived_columns
 from plmsearch.filters.tree import Condition, Kind
-from plmsearch.numbering import REGIONS
-from plmsearch.slices import slices
 from plmsearch.store import tables as t
+from plmsearch.store.catalog_base import (
+    IN_LIST,
+    AnySelect,
+    live,
+    select_records,
+    stored_records,
+    whole_residues,
+)
 from plmsearch.store.column_indexes import (
     indexed_columns,
 )
 from plmsearch.store.conditions import sql_condition
-from plmsearch.store.connection import sqlite_module
+from plmsearch.store.domain_reader import DomainReader
 from plmsearch.store.rankings import RankingPart, StoredRanking, StoredSpace, StoredTransform
 from plmsearch.store.rows import (
-    Counters,
     DerivedFile,
     IndexFacts,
     LedgerRow,
-    ReceptorRow,
     RunRow,
     SearchedSize,
-    StoredDomain,
     StoredIndex,
-    StoredMetadata,
     StoredNull,
     StoredRecord,
     StoredSegment,
@@ -51,17 +49,8 @@ from plmsearch.types import Int1D
 
 __all__ = ["IN_LIST", "AnySelect", "CatalogReader"]
 
-AnyRow: TypeAlias = "Row[*tuple[Any, ...]]"
-AnySelect: TypeAlias = "Select[*tuple[Any, ...]]"
 
-#: Values of one IN list; SQLite's default limit on bound parameters was 999 before 3.32.
-IN_LIST = 900
-
-#: Records whose domains are read at once: about 500 bytes each.
-_KEYS_AT_ONCE = 50_000
-
-
-class CatalogReader:
+class CatalogReader(DomainReader):
     """The catalog behind an engine, for reading.
 
     Parameters
@@ -70,38 +59,13 @@ class CatalogReader:
         What `plmsearch.store.connection.open_catalog` returned.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def close(self) -> None:
-        """Close every connection."""
-        self._engine.dispose()
-
-    @contextmanager
-    def begin(self) -> Iterator[Connection]:
-        """Run one transaction; what the database refuses becomes a `StorageError`."""
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except DBAPIError as exc:
-            raise StorageError("catalog.sqlite", str(exc.orig)) from exc
-        except UnicodeDecodeError as exc:  # pages have no checksums: a flipped bit is read as it lies
-            raise StorageError(
-                "catalog.sqlite", "it holds text that is not UTF-8", hint="restore it from a backup"
-            ) from exc
-        except UnicodeEncodeError as exc:  # such as half of a surrogate pair, from a file name or argument
-            reason = f"{exc.object!r} is no valid Unicode and cannot be stored or looked up"
-            raise StorageError("catalog.sqlite", reason) from exc
-
-    # --- Reading ---------------------------------------------------------------------------------
-
     def generation(self) -> int:
         """Return the number of commits so far."""
         return int(self._scalar(select(t.state.c.generation)))
 
     def n_records(self, condition: Condition | None = None) -> int:
         """Count live records, or those that meet a condition."""
-        return int(self._scalar(select(func.count()).select_from(t.records).where(*_live(condition))))
+        return int(self._scalar(select(func.count()).select_from(t.records).where(*live(condition))))
 
     def matching_sequences(self, condition: Condition, *, by_domain: bool = False) -> tuple[Int1D, int]:
         """Return the sequences of the live records that meet a condition, or those of their domains.
@@ -112,7 +76,7 @@ class CatalogReader:
             Rising.
         n_records : int
         """
-        query = select(t.records.c.sequence_id).where(*_live(condition))
+        query = select(t.records.c.sequence_id).where(*live(condition))
         with self.begin() as connection:
             found = np.fromiter(connection.execute(query).scalars(), dtype=np.int64)
             sequence_ids = np.unique(found)
@@ -269,8 +233,8 @@ class CatalogReader:
 
     def records_by_id(self, record_ids: Iterable[str]) -> dict[str, StoredRecord]:
         """Return the live records that have these ids; ids without one are absent."""
-        found = self._in(_select_records(), t.records.c.record_id, record_ids)
-        return {record.record_id: record for record in _stored_records(found)}
+        found = self._in(select_records(), t.records.c.record_id, record_ids)
+        return {record.record_id: record for record in stored_records(found)}
 
     def records_of_sequences(
         self, sequence_ids: Iterable[int], condition: Condition | None = None, *, by_domain: bool = False
@@ -284,7 +248,7 @@ class CatalogReader:
             return self._records_of_domains(sequence_ids, condition)
         # One parameter for all ids: a long IN list is compiled anew, and answered in slices.
         wanted = func.json_each(json.dumps(sorted(sequence_ids))).table_valued("value").c.value
-        query = _select_records().where(t.records.c.sequence_id.in_(select(wanted)))
+        query = select_records().where(t.records.c.sequence_id.in_(select(wanted)))
         if condition is None:
             rows: Iterable[Sequence[Any]] = self._plain(query)
         else:
@@ -292,7 +256,7 @@ class CatalogReader:
             found = self._plain(query.add_columns(sql_condition(condition)))
             rows = (row[:-1] for row in found if row[-1])
         by_sequence: dict[int, list[StoredRecord]] = {}
-        for record in _stored_records(rows):
+        for record in stored_records(rows):
             by_sequence.setdefault(record.sequence_id, []).append(record)
         for same in by_sequence.values():
             if len(same) > 1:
@@ -312,83 +276,6 @@ class CatalogReader:
             if len(same) > 1:
                 same.sort(key=lambda record: (record.key, record.domain.number if record.domain else 0))
         return by_sequence
-
-    def domains_of_sequences(self, sequence_ids: Iterable[int]) -> list[StoredDomain]:
-        """Return where sequences are domains of others, or of themselves."""
-        wanted = func.json_each(json.dumps(sorted(sequence_ids))).table_valued("value").c.value
-        query = select(t.domains).where(t.domains.c.sequence_id.in_(select(wanted)))
-        return [StoredDomain.from_values(row) for row in self._plain(query)]
-
-    def domains(self, source_ids: Iterable[int]) -> dict[int, list[StoredDomain]]:
-        """Return the variable domains of sequences, in order of place; of those nobody looked at, none."""
-        d, s = t.domains.c, t.sequences.c
-        wanted = func.json_each(json.dumps(sorted(source_ids))).table_valued("value").c.value
-        looked_at = select(s.id).where(s.n_domains.is_not(None), s.id.in_(select(wanted)))
-        found: dict[int, list[StoredDomain]] = {row[0]: [] for row in self._plain(looked_at)}
-        query = select(t.domains).where(d.source_id.in_(select(wanted))).order_by(d.source_id, d.number)
-        for row in self._plain(query):
-            found[row[0]].append(StoredDomain.from_values(row))
-        return found
-
-    def receptor_rows(self, condition: Condition | None = None) -> Iterator[ReceptorRow]:
-        """Yield the variable domains of the live records that meet a condition, in order of insertion."""
-        r, d, s = t.records.c, t.domains.c, t.sequences.c
-        cdr3 = func.substr(s.residues, d.fwr3_end + 1, d.cdr3_end - d.fwr3_end)
-        calls = [func.json_extract(r.metadata, f"$.{name}") for name in ("v_call", "j_call")]
-        joined = t.records.join(t.domains, d.source_id == r.sequence_id)
-        joined = joined.join(t.sequences, s.id == d.sequence_id)
-        columns = (r.key, d.source_id, d.number, d.sequence_id, d.locus, cdr3, *calls, d.v_call, d.j_call)
-        query = select(*columns).select_from(joined).where(*_live(condition)).order_by(r.key, d.number)
-        for first in range(0, self.counters().record_key, _KEYS_AT_ONCE):
-            of_page = query.where(r.key >= first, r.key < first + _KEYS_AT_ONCE)
-            yield from map(ReceptorRow._make, self._plain(of_page))
-
-    def has_domains(self) -> bool:
-        """Tell whether any variable domain is stored."""
-        return bool(self._scalar(select(select(t.domains.c.number).exists())))
-
-    def has_several_domains(self) -> bool:
-        """Tell whether a sequence has more than one variable domain."""
-        return bool(self._scalar(select(select(t.domains.c.number).where(t.domains.c.number > 1).exists())))
-
-    def n_not_looked_at(self) -> int:
-        """Count live and known sequences whose variable domains nobody has looked for."""
-        return self._n_without_domains()
-
-    def most_domains(self, *, by_locus: bool) -> int:
-        """Return how many variable domains (of one locus) a sequence has at most; 1 if none has any."""
-        d = t.domains.c
-        of_locus = select(func.count().label("n")).where(
-            d.source_id.in_(select(d.source_id).where(d.number > 1))
-        )
-        alike = (d.source_id, d.locus) if by_locus else (d.source_id,)
-        counts = of_locus.group_by(*alike).subquery()
-        return max(1, int(self._scalar(select(func.coalesce(func.max(counts.c.n), 1)))))
-
-    def domains_of_records(self) -> tuple[dict[str, int], int]:
-        """Count the variable domains of live records by locus, and the records that have none."""
-        r, d = t.records.c, t.domains.c
-        joined = t.records.join(t.domains, d.source_id == r.sequence_id)
-        by_locus = select(d.locus, func.count()).select_from(joined).where(r.deleted.is_(None))
-        has_domain = select(d.number).where(d.source_id == r.sequence_id).exists()
-        without = select(func.count()).select_from(t.records).where(r.deleted.is_(None), ~has_domain)
-        found = self._all(by_locus.group_by(d.locus).order_by(d.locus))
-        return {row[0]: row[1] for row in found}, int(self._scalar(without))
-
-    def sequences_without_domains(self, limit: int) -> list[tuple[int, str]]:
-        """Return (id, residues) of live and known sequences whose domains nobody has looked for."""
-        c, r = t.sequences.c, t.records.c
-        live = select(r.key).where(r.sequence_id == c.id, r.deleted.is_(None)).exists()
-        query = select(c.id, c.residues, c.hash).where(c.n_domains.is_(None), c.residues != "", live)
-        return [(row[0], _whole(*row)) for row in self._all(query.order_by(c.id).limit(limit))]
-
-    def sequences_without_genes(self, limit: int) -> list[tuple[int, str]]:
-        """Return (id, residues) of live sequences with a domain of which genes were not looked for."""
-        c, r, d = t.sequences.c, t.records.c, t.domains.c
-        live = select(r.key).where(r.sequence_id == c.id, r.deleted.is_(None)).exists()
-        lacking = select(d.source_id).where(d.v_call.is_(None))
-        query = select(c.id, c.residues, c.hash).where(c.id.in_(lacking), live)
-        return [(row[0], _whole(*row)) for row in self._all(query.order_by(c.id).limit(limit))]
 
     def last_records(
         self, sequence_ids: Iterable[int], before: int, *, by_domain: bool = False
@@ -414,16 +301,6 @@ class CatalogReader:
         query = select(r.sequence_id).where(r.deleted.is_not(None), ~has_live.exists()).distinct()
         return [row[0] for row in self._all(query)]
 
-    def _dead_domains(self) -> list[int]:
-        r, d = t.records.c, t.domains.c
-        other, live = t.domains.alias("other").c, t.records.alias("live").c
-        with_live = select(live.key).where(
-            other.sequence_id == d.sequence_id, live.sequence_id == other.source_id, live.deleted.is_(None)
-        )
-        joined = t.domains.join(t.records, r.sequence_id == d.source_id)
-        query = select(d.sequence_id).select_from(joined).where(r.deleted.is_not(None), ~with_live.exists())
-        return [row[0] for row in self._all(query.distinct())]
-
     def all_records(
         self, condition: Condition | None = None, n_at_once: int = 1000
     ) -> Iterator[StoredRecord]:
@@ -431,12 +308,12 @@ class CatalogReader:
         last = 0
         while True:
             query = (
-                _select_records(condition)
+                select_records(condition)
                 .where(t.records.c.key > last)
                 .order_by(t.records.c.key)
                 .limit(n_at_once)
             )
-            page = list(_stored_records(self._all(query)))
+            page = list(stored_records(self._all(query)))
             if not page:
                 return
             yield from page
@@ -485,17 +362,7 @@ class CatalogReader:
         query = select(c.id, c.residues, c.hash).where(
             ~has_vector, c.residues != "", c.residues.not_like(f"%{CHAIN_SEPARATOR}%"), live.exists()
         )
-        return [(row[0], _whole(*row)) for row in self._all(query.order_by(c.id).limit(limit))]
-
-    def domains_without_vector(self, space_id: int, limit: int) -> list[tuple[int, str, tuple[int, ...]]]:
-        """Return (id, residues, ends of regions) of live domains that a space lacks."""
-        s, d = t.sequences.c, t.domains.c
-        ends = [d[f"{region}_end"] for region in REGIONS]
-        joined = t.domains.join(t.sequences, s.id == d.sequence_id)
-        query = select(d.sequence_id, s.residues, s.hash, *ends).select_from(joined)
-        query = query.where(*self._lacking_domain(space_id)).group_by(d.sequence_id)
-        rows = self._all(query.order_by(d.sequence_id).limit(limit))
-        return [(row[0], _whole(*row[:3]), tuple(row[3:])) for row in rows]
+        return [(row[0], whole_residues(*row)) for row in self._all(query.order_by(c.id).limit(limit))]
 
     def n_without_vector(self, space_id: int) -> int:
         """Count live and known sequences that a space lacks, or domains that have its region."""
@@ -519,34 +386,6 @@ class CatalogReader:
         )
         return int(self._scalar(query))
 
-    def _n_without_domains(self) -> int:
-        """Count live and known sequences whose domains nobody has looked for."""
-        c, r = t.sequences.c, t.records.c
-        live = select(r.key).where(r.sequence_id == c.id, r.deleted.is_(None)).exists()
-        query = select(func.count()).select_from(t.sequences)
-        return int(self._scalar(query.where(c.n_domains.is_(None), c.residues != "", live)))
-
-    def _lacking_domain(self, space_id: int) -> list[ColumnElement[bool]]:
-        """Return what holds for a domain with a live record and the region of a space that has no vector."""
-        d, v, r = t.domains.c, t.vectors.c, t.records.c
-        (spec,) = [s.spec for s in self.spaces() if s.space_id == space_id]
-        live = select(r.key).where(r.sequence_id == d.source_id, r.deleted.is_(None)).exists()
-        has_vector = select(v.sequence_id).where(v.space_id == space_id, v.sequence_id == d.sequence_id)
-        starts = dict(
-            zip(REGIONS, [literal(0), *(d[f"{region}_end"] for region in REGIONS[:-1])], strict=True)
-        )
-        has_region = [d[f"{region}_end"] > starts[region] for region in REGION_SETS[spec.region]]
-        return [live, ~has_vector.exists(), or_(*has_region)]
-
-    def _reads_domains(self, *, space_id: int | None = None, segment_id: int | None = None) -> bool:
-        """Tell whether a space, or that of a segment, reads variable domains."""
-        c = t.spaces.c
-        query = select(c.spec).where(c.id == space_id)
-        if segment_id is not None:
-            of_segment = select(t.segments.c.space_id).where(t.segments.c.id == segment_id)
-            query = select(c.spec).where(c.id.in_(of_segment))
-        return any(EmbeddingSpec.from_json(row[0]).reads_domains for row in self._all(query))
-
     def has_every_vector(self, space_id: int) -> bool:
         """Tell whether each sequence has a vector in a space, by counting: no sequence has two."""
         vectors = select(func.count()).where(t.vectors.c.space_id == space_id)
@@ -560,7 +399,7 @@ class CatalogReader:
         if self._reads_domains(space_id=space_id):
             of_source = t.records.join(t.domains, d.source_id == c.sequence_id)
             joined = of_source.join(t.vectors, v.sequence_id == d.sequence_id)
-        query = select(func.count()).select_from(joined).where(*_live(condition), v.space_id == space_id)
+        query = select(func.count()).select_from(joined).where(*live(condition), v.space_id == space_id)
         return int(self._scalar(query))
 
     def metadata_columns(self) -> dict[str, str]:
@@ -605,44 +444,6 @@ class CatalogReader:
             yield from page
             place = (page[-1][0].input, page[-1][0].row)
 
-    def counters(self) -> Counters:
-        """Return the next free ids. Only the holder of the lock may use them."""
-        c = t.state.c
-        row = self._all(select(c.next_sequence_id, c.next_record_key, c.next_segment_id))[0]
-        return Counters(*row)
-
-    # --- Helpers ---------------------------------------------------------------------------------
-
-    def _scalar(self, query: AnySelect) -> Any:
-        with self.begin() as connection:
-            return connection.execute(query).scalar_one()
-
-    def _all(self, query: AnySelect) -> Sequence[AnyRow]:
-        with self.begin() as connection:
-            return connection.execute(query).all()
-
-    def _plain(self, query: AnySelect) -> list[tuple[Any, ...]]:
-        """Return rows as the driver gives them, without SQLAlchemy's class around each."""
-        with self.begin() as connection:
-            cursor = connection.execute(query).cursor
-            try:
-                return [] if cursor is None else list(cursor.fetchall())
-            except sqlite_module().Error as exc:  # SQLAlchemy does not see it
-                raise StorageError("catalog.sqlite", str(exc)) from exc
-
-    def _in(self, query: AnySelect, column: ColumnElement[Any], values: Iterable[Any]) -> list[AnyRow]:
-        """Run a query once per slice of a long IN list, in one transaction."""
-        rows: list[AnyRow] = []
-        with self.begin() as connection:
-            for part in slices(values, IN_LIST):
-                rows.extend(connection.execute(query.where(column.in_(part))).all())
-        return rows
-
-
-def _live(condition: Condition | None = None) -> list[ColumnElement[bool]]:
-    live = t.records.c.deleted.is_(None)
-    return [live] if condition is None else [live, sql_condition(condition)]
-
 
 def _of_searched(
     columns: Sequence[ColumnElement[Any]],
@@ -652,37 +453,10 @@ def _of_searched(
 ) -> AnySelect:
     """Select from the sequences of live records that meet a condition and have a vector in each space."""
     s, v = t.sequences.c, t.vectors.c
-    wanted = select(t.records.c.sequence_id).where(*_live(condition))
+    wanted = select(t.records.c.sequence_id).where(*live(condition))
     if by_domain:
         wanted = select(t.domains.c.sequence_id).where(t.domains.c.source_id.in_(wanted))
     has_vectors = [
         select(v.sequence_id).where(v.space_id == i, v.sequence_id == s.id).exists() for i in space_ids
     ]
     return select(*columns).select_from(t.sequences).where(s.id.in_(wanted), *has_vectors)
-
-
-def _select_records(condition: Condition | None = None) -> AnySelect:
-    r, s = t.records.c, t.sequences.c
-    return (
-        select(r.key, r.record_id, r.sequence_id, r.description, r.metadata, s.residues, s.hash)
-        .select_from(t.records.join(t.sequences))
-        .where(*_live(condition))
-    )
-
-
-def _stored_records(rows: Iterable[Sequence[Any]]) -> Iterator[StoredRecord]:
-    """Yield the records of `_select_records`; residues are checked once for neighbours that share them."""
-    last, whole, hash_hex = -1, "", ""
-    for key, record_id, sequence_id, description, metadata, residues, hash_bytes in rows:
-        if sequence_id != last:
-            last, whole, hash_hex = sequence_id, _whole(sequence_id, residues, hash_bytes), hash_bytes.hex()
-        metadata_read = StoredMetadata(metadata)
-        yield StoredRecord(key, record_id, sequence_id, description, metadata_read, whole, hash_hex)
-
-
-def _whole(sequence_id: int, residues: str, hash_bytes: bytes) -> str:
-    """Return residues that are what was stored: SQLite would hand out a flipped bit as it lies."""
-    if residues and hashlib.sha256(residues.encode()).digest() != hash_bytes:
-        reason = f"the residues of sequence {sequence_id} do not have the hash that is stored"
-        raise StorageError("catalog.sqlite", reason, hint="restore it from a backup")
-    return residues
