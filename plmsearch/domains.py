@@ -11,22 +11,15 @@ context of the whole domain.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
 from plmsearch.numbering import REGIONS, Domain, Numberer, Receptor
+from plmsearch.regions import REGION_SETS
 from plmsearch.sequences import CHAIN_SEPARATOR
 
 __all__ = ["CHAIN_SEPARATOR", "REGION_SETS", "CutDomain", "cut_domains", "region_places"]
-
-#: What can be pooled, and the IMGT regions it is made of.
-REGION_SETS: Mapping[str, tuple[str, ...]] = {
-    "whole": REGIONS,
-    "cdrs": ("cdr1", "cdr2", "cdr3"),
-    "fwr": ("fwr1", "fwr2", "fwr3", "fwr4"),
-    **{name: (name,) for name in REGIONS},
-}
 
 
 @dataclass(frozen=True, slots=True)

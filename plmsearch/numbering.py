@@ -39,6 +39,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args
 
+from plmsearch.regions import REGIONS
+
 if TYPE_CHECKING:
     import immunum
 
@@ -57,7 +59,6 @@ __all__ = [
 Receptor: TypeAlias = Literal["IG", "TR"]
 RECEPTORS: tuple[Receptor, ...] = get_args(Receptor)
 
-REGIONS = ("fwr1", "cdr1", "fwr2", "cdr2", "fwr3", "cdr3", "fwr4")
 _REGION_ENDS = (26, 38, 55, 65, 104, 117, 128)  # last IMGT position of each region
 
 _LOCI = {"H": "IGH", "K": "IGK", "L": "IGL", "A": "TRA", "B": "TRB", "G": "TRG", "D": "TRD"}

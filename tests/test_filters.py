@@ -19,7 +19,7 @@ from plmsearch.filters.parse import parse_condition
 from plmsearch.search.hits import SearchOptions
 from plmsearch.sequences import SequenceRecord
 from plmsearch.store import tables as t
-from plmsearch.store.catalog_reader import _live
+from plmsearch.store.catalog_base import live
 from plmsearch.verify import verify
 
 N = 150
@@ -356,7 +356,7 @@ def test_delete_takes_what_matches_and_nothing_else(path, tmp_path):
 def plan(path, where):
     """How SQLite goes about it."""
     with open_database(path) as db:
-        query = select(t.records.c.key).where(*_live(db.select(where).condition))
+        query = select(t.records.c.key).where(*live(db.select(where).condition))
         with db.repository.begin() as connection:
             sql = str(query.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True}))
             return " ".join(row[-1] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}"))

@@ -26,6 +26,7 @@ LAYERS: dict[str, Rank] = {
     "errors": (0, 0),
     "slices": (0, 0),
     "types": (0, 0),
+    "regions": (0, 0),
     "sequences": (1, 0),
     "vectors": (1, 0),
     "transform": (1, 1),

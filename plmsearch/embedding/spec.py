@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, TypeAlias, get_args
 
-from plmsearch.domains import REGION_SETS
 from plmsearch.errors import ParameterError
+from plmsearch.regions import REGION_SETS
 
 __all__ = [
     "ANTIBODY_REGIONS",
@@ -75,7 +75,7 @@ class EmbeddingSpec:
         How sequences above `max_residues` become one vector.
     pooling : {"mean", "max", "cls"}
     region : str
-        ``whole``, or a region of a variable domain (`plmsearch.domains.REGION_SETS`).
+        ``whole``, or a region of a variable domain (`plmsearch.regions.REGION_SETS`).
     numbering : str
         Scheme, tool and version by which variable domains are cut out of chains, of which ``whole`` is the
         domain then; empty: the model reads chains as they are.
@@ -240,7 +240,7 @@ def parse_layers(text: str | None, n_layers: int, default: int) -> tuple[int, ..
 
 
 def parse_regions(text: str) -> tuple[str, ...]:
-    """Resolve a ``--regions`` value: names of `plmsearch.domains.REGION_SETS`, comma-separated.
+    """Resolve a ``--regions`` value: names of `plmsearch.regions.REGION_SETS`, comma-separated.
 
     Raises
     ------

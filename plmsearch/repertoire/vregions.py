@@ -114,8 +114,8 @@ def poisson_tail(counts: Ints, means: Floats) -> Floats:
 
     Examples
     --------
-    >>> poisson_tail(np.array([0, 1, 3]), np.array([2.0, 0.5, 0.1])).round(5)
-    array([1.     , 0.39347, 0.00015])
+    >>> poisson_tail(np.array([0, 1, 3]), np.array([2.0, 0.5, 0.1])).round(5).tolist()
+    [1.0, 0.39347, 0.00015]
     """
     # summed from the count upwards: what is left of 1 would be rounding where the tail is small
     logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1.0, counts.max(initial=0) + 1.0)))])
