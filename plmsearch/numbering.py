@@ -5,10 +5,13 @@ Concepts
 A *domain* counts only where the conserved C104 and W118 or F118 are in place with a non-empty CDR3
 between them. One of the two may be another residue, as in engineered VHH (15 of 2,533 chains of therapeutic
 antibodies), where C23, W41, G121 and T122 are in place too, and if it is C104 that is missing, G119 and no
-C beside 104. An aligner alone is not enough: `immunum.Annotator.number` accepts 427 of 3,069 SCOPe domains
-and Pfam proteins, some at confidence 1.0, and not one of them has a CDR3. The price is that chains cut off
-before position 118 do not count either: 2.5% of a published set of 5,412 heavy chains, nearly all of them
-without a CDR3 or a J gene.
+C beside 104. Heavily mutated chains are aligned with less confidence than the 0.5 that immunum asks for;
+down to 0.2 they count if C23, W41, C104 and W118 or F118 are all in place and the locus is the best of all
+seven (of the proteins named below, those with the four reach 0.13; simulated chains with half of their
+framework changed 0.26). An aligner alone is not enough: `immunum.Annotator.number` accepts 427 of 3,069
+SCOPe domains and Pfam proteins, some at confidence 1.0, and not one of them has a CDR3. The price is that
+chains cut off before position 118 do not count either: 2.5% of a published set of 5,412 heavy chains, nearly
+all of them without a CDR3 or a J gene.
 
 Where a domain begins and ends is settled by what V and J genes can hold there, and by what is joined to it,
 so that a chain without its first or last residues is the same domain alone and in a construct: position 1
@@ -62,7 +65,7 @@ RECEPTORS: tuple[Receptor, ...] = get_args(Receptor)
 _REGION_ENDS = (26, 38, 55, 65, 104, 117, 128)  # last IMGT position of each region
 
 _LOCI = {"H": "IGH", "K": "IGK", "L": "IGL", "A": "TRA", "B": "TRB", "G": "TRG", "D": "TRD"}
-_CHAINS: Mapping[Receptor, str] = {"IG": "ig", "TR": "tcr"}
+_CHAINS = {"IG": "ig", "TR": "tcr", "any": "all"}
 
 _NOT_LETTER = re.compile(r"[^A-Za-z]")
 _POSITION = re.compile(r"\d+")
@@ -70,6 +73,12 @@ _POSITION = re.compile(r"\d+")
 # domain is near 500 residues, so each one lies whole in some window.
 _WINDOW = 10_000
 _OVERLAP = 500
+#: Least confidence of a domain with C23, W41, C104 and W or F118; of others it is immunum's own, 0.5.
+_LEAST_CONFIDENCE = 0.2
+#: The four, apart by more than twice or less than half of what germline V genes have between them (10 to 17
+#: and 49 to 61 residues; 2,108 alleles of ANARCI 2024.05.21): where nothing matches, no alignment is needed.
+_FOUR = re.compile("C.{5,35}W.{25,120}C.{2,100}[WF]")
+_FOUR_PLACES = ("23", "41", "104", "118")
 #: Residues to leave out at the end of a stretch that is looked at again; linkers have 5 to 30.
 _CUTS = range(5, 45, 5)
 #: Residues that V genes have at IMGT position 1: those of 1% of the alleles of a locus and more (human,
@@ -147,7 +156,7 @@ class ImmunumNumberer:
     """
 
     def __init__(self) -> None:
-        self._annotators: dict[Receptor, immunum.Annotator] = {}
+        self._annotators: dict[str, immunum.Annotator] = {}
 
     def domains(self, residues: str, receptors: Sequence[Receptor] = RECEPTORS) -> tuple[Domain, ...]:
         """Find the variable domains of a chain.
@@ -171,8 +180,10 @@ class ImmunumNumberer:
         for receptor in receptors:
             found = _without_overlap(self._search(receptor, readable, residues))
             if found:
-                return found
-        return ()
+                break
+        else:
+            found = ()
+        return _without_overlap((*found, *self._faint(readable, residues, receptors, found)))
 
     def describe(self) -> str:
         """Return scheme, tool and version, such as ``IMGT immunum 2.0.0``."""
@@ -212,11 +223,27 @@ class ImmunumNumberer:
                     yield from (domain for domain in found if domain is not None)
                     break
 
-    def _annotator(self, receptor: Receptor) -> immunum.Annotator:
+    def _faint(
+        self, readable: str, residues: str, receptors: Sequence[Receptor], found: Sequence[Domain]
+    ) -> Iterator[Domain]:
+        """Look for domains of low confidence beside those found, at all loci at once."""
+        allowed = found[0].locus[:2] if found else receptors
+        for start, end in _between(found, len(readable)):
+            for offset in range(start, max(end - _OVERLAP, start + 1), _WINDOW - _OVERLAP):
+                stretch = readable[offset : min(offset + _WINDOW, end)]
+                if not _FOUR.search(stretch):
+                    continue
+                for result in self._annotator("any").number_domains(stretch):
+                    domain = _to_domain(result, residues, offset)
+                    if domain is not None and domain.locus[:2] in allowed and _has_four(result):
+                        yield domain
+
+    def _annotator(self, receptor: Receptor | Literal["any"]) -> immunum.Annotator:
         import immunum
 
         if receptor not in self._annotators:
-            self._annotators[receptor] = immunum.Annotator([_CHAINS[receptor]], "imgt")
+            least = _LEAST_CONFIDENCE if receptor == "any" else None
+            self._annotators[receptor] = immunum.Annotator([_CHAINS[receptor]], "imgt", least)
         return self._annotators[receptor]
 
 
@@ -363,6 +390,21 @@ def _has_anchors(numbering: Mapping[str, str]) -> bool:
     others = (at("23"), at("41"), at("121"), at("122")) == ("C", "W", "G", "T")
     is_shifted = "C" in (at("102"), at("103"), at("105"), at("106"))  # by residues put in or left out of FWR3
     return others and (has_cysteine or (has_aromatic and at("119") == "G" and not is_shifted))
+
+
+def _has_four(result: immunum.NumberingResult) -> bool:
+    assert result.numbering is not None  # it has a domain
+    cysteine, tryptophan, second, aromatic = map(result.numbering.get, _FOUR_PLACES)
+    return (cysteine, tryptophan, second) == ("C", "W", "C") and aromatic in ("W", "F")
+
+
+def _between(found: Iterable[Domain], length: int) -> Iterator[tuple[int, int]]:
+    """Yield the stretches, start and end, that no domain covers."""
+    at = 0
+    for domain in found:
+        yield at, domain.start
+        at = domain.end
+    yield at, length
 
 
 @functools.cache

@@ -209,6 +209,21 @@ def test_a_chain_without_its_first_residues_still_counts():
     assert domain.regions["cdr3"] == HEAVY_REGIONS[5]
 
 
+def test_a_heavily_mutated_domain_counts_if_all_four_anchors_are_in_place():
+    mutated = (  # SIMULATED: half of the framework residues differ from any germline gene
+        "DVGLAESGEGAVQPKDLLSLPCIVKRLVLNNCDGHWNRRIREKGPKWYSIIHCEVIKTYNTYSVKGKFTISRDYSKRTLYSGMNGLRVVDLVLYNC"
+        "VNTCRYYWNQHYTDVWDSGKTVVASR"
+    )
+    (domain,) = NUMBERER.domains(mutated)
+    assert (domain.locus, domain.regions["cdr3"]) == ("IGH", "VNTCRYYWNQHYTDV")
+    assert domain.confidence < 0.5 and is_antibody(mutated) and not is_t_cell_receptor(mutated)
+    beside = NUMBERER.domains(mutated + LINKER + KAPPA)
+    assert [d.locus for d in beside] == ["IGH", "IGK"]
+    assert beside[0].regions["cdr3"] == domain.regions["cdr3"]
+    without = mutated.replace("DGHWNRR", "DGHANRR").replace("DVWDS", "DVADS")
+    assert NUMBERER.domains(without) == ()
+
+
 def test_a_t_cell_receptor_is_a_domain_but_no_antibody():
     (domain,) = NUMBERER.domains(TRB)
     assert (domain.locus, domain.regions["cdr3"]) == ("TRB", "ASSIRSSYEQY")
