@@ -9,7 +9,9 @@ A pair of rows of one block is linked if
   are independent for unrelated pairs, so the chances are multiplied. Without a shared mutation this is the
   rule of junctions alone.
 
-Members of a family are then what links connect.
+Of these links the nearest that connect a family, by junction and V region together, are kept, and of those
+the ones that the ancestors of both sides do not speak against (`plmsearch.repertoire.lineages`). Members of a
+family are then what links connect.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from plmsearch.repertoire.linkage import Codes, components, most_mismatches, near_pairs
+from plmsearch.repertoire.lineages import grow
+from plmsearch.repertoire.linkage import Codes, Forest, join_forests, most_mismatches, near_pairs, thinned
 from plmsearch.repertoire.null import MOST_SHARE
 from plmsearch.repertoire.vregions import VRegions, v_regions
 
@@ -32,7 +35,7 @@ Ints: TypeAlias = NDArray[np.int64]
 
 #: Junctions within this share of mismatches count as one family where mutations are looked for.
 COARSE = 0.2
-#: Share of true links that may be lost.
+#: Share of true links that may be lost to each of the two questions to V regions.
 LACKING = 0.05
 #: Pairs whose V regions are compared at once: 285 letters each.
 _CHUNK = 50_000
@@ -95,6 +98,7 @@ def refine(
         [numbers.setdefault(key, len(numbers)) for key in zip(of_row.tolist(), regions, strict=True)],
         np.int64,
     )
+    n_rows = np.bincount(variant_of)
     first_rows = np.unique(variant_of, return_index=True)[1]
     nodes = of_row[first_rows]
     found = v_regions(
@@ -104,28 +108,32 @@ def refine(
         nucleotides=nucleotides,
     )
     labels = np.arange(len(nodes), dtype=np.int64)
-    order = np.argsort(nodes, kind="stable").astype(np.int64)
+    # not in order of the input's rows: which of equally near links are kept must not depend on it
+    keys = list(numbers)
+    order = np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
     ends = np.cumsum([0, *map(len, codes)])
     cuts = np.searchsorted(nodes[order], ends).tolist()
     for block, (start, end) in enumerate(itertools.pairwise(cuts)):
         members = order[start:end]
         if len(members) > 1:
             junctions = codes[block][nodes[members] - ends[block]]
-            labels[members] = members[_linked(junctions, members, found, rules[block])]
+            groups = _linked(junctions, members, found, rules[block], n_rows[members])
+            labels[members] = members[groups]
     return labels[variant_of], int(np.count_nonzero(found.known[variant_of]))
 
 
-def _linked(junctions: Codes, members: Ints, v: VRegions, rule: BlockRule) -> Ints:
-    """Group the distinct rows of one block; return the smallest of each group."""
-    length = junctions.shape[1]
+def _linked(junctions: Codes, members: Ints, v: VRegions, rule: BlockRule, n_rows: Ints) -> Ints:
+    """Group the distinct rows of one block; return the first of each group."""
+    length, n = junctions.shape[1], len(members)
     most = rule.most if rule.chances is None else max(rule.most, most_mismatches(MOST_SHARE, length))
-    labels = np.arange(len(members), dtype=np.int64)
-    for first, second, differ in near_pairs(junctions, most):
-        for start in range(0, len(first), _CHUNK):
-            one, other, n = (pairs[start : start + _CHUNK] for pairs in (first, second, differ))
-            apart = labels[one] != labels[other]
-            one, other, n = one[apart], other[apart], n[apart]
-            evidence = v.evidence(members[one], members[other], n, length)
-            linked = rule.allows(n, evidence.shared) & (evidence.lacking >= LACKING)
-            labels = components(labels, one[linked], other[linked])
-    return labels
+    forests: list[Forest] = []
+    for pairs in near_pairs(junctions, most):
+        for start in range(0, len(pairs[0]), _CHUNK):
+            one, other, differ = (part[start : start + _CHUNK] for part in pairs)
+            evidence = v.evidence(members[one], members[other], differ, length)
+            linked = rule.allows(differ, evidence.shared) & (evidence.lacking >= LACKING)
+            apart = differ + evidence.apart
+            forests.append(thinned(n, one[linked], other[linked], apart[linked]))
+    regions = np.where(v.known[members, None] > 0, v.codes[members], 0).astype(np.uint8)
+    letters = np.concatenate([junctions, regions], axis=1)
+    return grow(join_forests(n, forests), letters, length, n_rows, LACKING)

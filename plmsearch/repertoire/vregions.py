@@ -57,10 +57,13 @@ class Evidence:
         Chance that unrelated chains with as many mutations share as many, or more; 1 where nothing is known.
     lacking : ndarray, dtype=float64, shape=(n_pairs,)
         Chance that the junctions of relatives differ as much or more, given the V regions.
+    apart : ndarray, dtype=int64, shape=(n_pairs,)
+        Letters by which the V regions differ; 0 where nothing is known.
     """
 
     shared: Floats
     lacking: Floats
+    apart: Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,9 @@ class VRegions:
         apart = mismatches(self.codes[first], self.codes[second])
         shared = poisson_tail(n_shared, mean)
         lacking = poisson_tail(differ, (apart + 1.0) * length / v_length)
-        return Evidence(np.where(silent, 1.0, shared), np.where(silent, 1.0, lacking))
+        return Evidence(
+            np.where(silent, 1.0, shared), np.where(silent, 1.0, lacking), np.where(silent, 0, apart)
+        )
 
 
 def poisson_tail(counts: Ints, means: Floats) -> Floats:
