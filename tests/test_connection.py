@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 
 import pytest
+from sqlalchemy import column, select, table
 from sqlalchemy.exc import DBAPIError
 
 from plmsearch.store import connection as module
@@ -123,6 +124,23 @@ def test_a_catalog_goes_from_one_library_to_the_other_and_back(catalog, opened, 
 def test_the_standard_module_reads_and_writes_the_same_file(catalog, opened, only_the_standard_module):
     insert(opened(catalog, True), 2)
     assert values(opened(catalog, False)) == [1, 2]
+
+
+def test_a_question_is_made_into_sql_once_and_asked_of_each_catalog(tmp_path, catalog, opened, monkeypatch):
+    shutil.copy(catalog, tmp_path / "other.sqlite")
+    with opened(tmp_path / "other.sqlite", True).begin() as connection:
+        connection.exec_driver_sql("INSERT INTO t VALUES (2)")
+
+    def asked(path):
+        with opened(path, False).begin() as connection:
+            result = connection.execute(select(column("x")).select_from(table("t")).order_by("x"))
+            return result.context.compiled, result.scalars().all()
+
+    sql, found = asked(catalog)
+    assert found == [1]
+    assert asked(tmp_path / "other.sqlite") == (sql, [1, 2])
+    monkeypatch.setattr(module, "sqlite_module", lambda: sqlite3)
+    assert asked(catalog)[0] is not sql, "another library, other SQL"
 
 
 def test_a_transaction_that_fails_leaves_nothing(catalog, opened):

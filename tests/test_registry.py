@@ -1,7 +1,9 @@
 """Models by name: the table of cards, the registry, and models of other packages."""
 
 import inspect
+import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -155,7 +157,22 @@ class WithoutCard:
 
 def install(monkeypatch, *points):
     entries = [EntryPoint(name, value, registry.ENTRY_POINT_GROUP) for name, value in points]
-    monkeypatch.setattr(registry, "entry_points", lambda group: entries)
+    monkeypatch.setattr(registry, "_entry_points", lambda _places: entries)
+
+
+def test_a_package_that_is_installed_meanwhile_is_found(monkeypatch, tmp_path):
+    os.utime(tmp_path, ns=(0, 0))  # a file system may not tell two moments apart
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "toy" not in available_models()
+    made, package = tmp_path / "made", tmp_path / "toy-1.dist-info"
+    made.mkdir()
+    (made / "METADATA").write_text("Metadata-Version: 2.1\nName: toy\nVersion: 1\n")
+    (made / "entry_points.txt").write_text(f"[{registry.ENTRY_POINT_GROUP}]\ntoy = {__name__}:Plugin\n")
+    made.rename(package)
+    assert available_models()[-1] == "toy"
+    shutil.rmtree(package)
+    os.utime(tmp_path, ns=(1, 1))
+    assert "toy" not in available_models()
 
 
 @pytest.mark.parametrize("cls", [Plugin, StaticCardPlugin])

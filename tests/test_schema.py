@@ -81,6 +81,21 @@ def test_all_migrations_make_the_tables_of_the_code(migrated, engine_of):
     assert described(migrated) == expected
 
 
+def test_a_new_catalog_holds_to_the_letter_what_the_migrations_make(migrated, engine_of):
+    def held(engine):
+        with engine.begin() as connection:
+            made = connection.exec_driver_sql("SELECT * FROM sqlite_master ORDER BY name").all()
+            rows = {
+                name: connection.exec_driver_sql(f'SELECT * FROM "{name}"').all()
+                for kind, name, *_ in made
+                if kind == "table"
+            }
+        return [(kind, name, table, sql) for kind, name, table, _page, sql in made], rows
+
+    step_by_step = engine_of("step", lambda connection: schema._migrate(connection, migrations_directory()))
+    assert held(migrated) == held(step_by_step)
+
+
 def test_alembic_sees_no_difference_either(migrated):
     from alembic.autogenerate import compare_metadata
 

@@ -12,8 +12,10 @@ Looking up names and cards of built-in models imports neither their modules nor 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -151,7 +153,7 @@ def _embedder_class(name: str) -> Any:
 def _plugins() -> dict[str, EntryPoint]:
     """Entry points by model name, in order of name."""
     found: dict[str, EntryPoint] = {}
-    for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda p: (p.name, p.value)):
+    for point in sorted(_entry_points(_places()), key=lambda p: (p.name, p.value)):
         other = _BUILT_IN.get(point.name) or (found[point.name].value if point.name in found else "")
         if other and other != point.value:
             raise EmbeddingError(
@@ -161,6 +163,24 @@ def _plugins() -> dict[str, EntryPoint]:
         if not other:
             found[point.name] = point
     return found
+
+
+@lru_cache(maxsize=1)
+def _entry_points(_places: tuple[tuple[str, int], ...]) -> tuple[EntryPoint, ...]:
+    """Ask every installed package: with many of them that takes longer than a search."""
+    return tuple(entry_points(group=ENTRY_POINT_GROUP))
+
+
+def _places() -> tuple[tuple[str, int], ...]:
+    """Where packages are looked for, and when (ns) each was changed: by installing one, say."""
+    return tuple((place, _changed_ns(place)) for place in sys.path)
+
+
+def _changed_ns(place: str) -> int:
+    try:
+        return os.stat(place or ".").st_mtime_ns  # noqa: PTH116
+    except OSError:
+        return 0
 
 
 def _plugin_card(point: EntryPoint) -> ModelCard:

@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from plmsearch._version import __version__
@@ -28,18 +29,21 @@ def versions() -> dict[str, str]:
     >>> sorted(versions())[:3]
     ['SQLAlchemy', 'SQLite', 'antiberty']
     """
-    found = {
+    return {
         "plmsearch": __version__,
         "python": platform.python_version(),
         "SQLite": sqlite_version(),
         "platform": platform.platform(),
+        **{package: _installed_version(package) for package in _PACKAGES},
     }
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "absent"
-    return found
+
+
+@cache
+def _installed_version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
 
 
 @contextmanager
