@@ -12,6 +12,7 @@ from plmsearch.repertoire.clone_description import CloneReport
 from plmsearch.repertoire.clones import CloneOptions, Clones
 from plmsearch.repertoire.convergence import IDENTITY
 from plmsearch.repertoire.families import Families
+from plmsearch.repertoire.missing_calls import FilledCalls
 from plmsearch.repertoire.null import FALSE_LINKS
 from plmsearch.repertoire.vector_families import VectorFamilies
 
@@ -82,9 +83,7 @@ def _donors(report: CloneReport) -> str:
 
 def _choices(report: CloneReport, options: CloneOptions) -> Iterator[str]:
     clones, rows = report.clones, report.rows
-    if report.inferred is not None:
-        yield f"most heavy chains have no V and J call: inferred from {report.inferred.source}"
-        yield report.inferred.told
+    yield from _missing_calls(report.calls)
     if options.method == "auto":
         yield f"method {clones.method}: {_WHY[clones.method]}"
     if clones.vectors is not None:
@@ -101,6 +100,28 @@ def _choices(report: CloneReport, options: CloneOptions) -> Iterator[str]:
         )
     if clones.n_assumed_heavy:
         yield f"{clones.n_assumed_heavy} rows say nothing about their locus: taken for heavy chains"
+
+
+def _missing_calls(calls: FilledCalls) -> Iterator[str]:
+    """Say what became of heavy chains without calls."""
+    if calls.n_taken:
+        yield (
+            f"{calls.n_taken} heavy chains without a V or J call have that of v_call_inferred or "
+            "j_call_inferred"
+        )
+    if calls.inferred is not None:
+        if calls.is_everywhere:
+            yield f"most heavy chains have no V and J call: inferred from {calls.inferred.source}"
+        else:
+            yield (
+                f"{calls.n_asked} heavy chains have no V or J call: inferred from {calls.inferred.source}, "
+                f"{calls.n_found} of them have both now"
+            )
+        yield calls.inferred.told
+    elif calls.is_told:
+        yield f"--germlines and --species are not used: {calls.why_not}"
+    elif calls.n_asked:
+        yield f"{calls.n_asked} heavy chains have no V or J call, and none are inferred: {calls.why_not}"
 
 
 def _cut(clones: Clones, options: CloneOptions) -> Iterator[str]:
