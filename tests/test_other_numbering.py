@@ -18,13 +18,13 @@ from antibodies import (
     antibody_db,
     unit_vectors_of,
 )
+from databases import tamper
 from sqlalchemy import update
 from support import VH, cli, write_fasta
 
 from plmsearch.database import open_database
 from plmsearch.numbering import ImmunumNumberer
 from plmsearch.store import tables as t
-from plmsearch.store.session import open_writer
 from plmsearch.verify import verify
 
 RECORDS = [("scfv", SCFV), ("chain", LEADER + VH_2), ("none", NO_DOMAIN), ("vh", VH)]
@@ -95,8 +95,7 @@ def test_stored_domains_are_embedded_as_they_were_cut(made, path):
 
 def test_sequences_that_nobody_looked_at_are_not_numbered_by_two_versions(made, tmp_path, monkeypatch):
     path = Path(shutil.copytree(made / "both", tmp_path / "db"))
-    with open_writer(path) as repository, repository.begin() as connection:
-        connection.execute(update(t.sequences).where(t.sequences.c.n_domains == 0).values(n_domains=None))
+    tamper(path, update(t.sequences).where(t.sequences.c.n_domains == 0).values(n_domains=None))
     monkeypatch.setattr(ImmunumNumberer, "describe", lambda _: NOW)
     done = cli("embed", path, "--model", "kmer", "--regions", "fwr")
     assert done.code == 1 and THEN in done.err and NOW in done.err and "not looked at" in done.err
