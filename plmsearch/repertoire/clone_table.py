@@ -24,7 +24,7 @@ from plmsearch.repertoire.inferred_calls import COLUMNS as INFERRED_COLUMNS
 from plmsearch.repertoire.inferred_calls import Germlines, InferredCalls
 from plmsearch.repertoire.missing_calls import FilledCalls, fill_calls
 
-__all__ = ["CONVERGENT_COLUMN", "DONOR_COLUMNS", "TableOptions", "clone_table"]
+__all__ = ["CONVERGENT_COLUMN", "DONOR_COLUMNS", "TableOptions", "clone_table", "donor_column"]
 
 #: Columns that name the donor, best first. A sample is none: a family may be in several samples.
 DONOR_COLUMNS = ("subject_id", "donor")
@@ -105,7 +105,7 @@ def clone_table(
         raise ParameterError("output", str(output), "a name without .gz or .zst: plain text is written")
     given = table_options
     with open_rearrangements(source, translate=given.translate, contigs=given.contigs) as table:
-        by = _donor_column(table, table_options.by)
+        by = donor_column(table, table_options.by)
         status_col = _check_columns(table, table_options)
         kept = (
             table_options.clone_col, _CLONE_COLUMN, status_col, CONVERGENT_COLUMN, *INFERRED_COLUMNS
@@ -194,7 +194,20 @@ def _vectors(
 # --- Columns ---------------------------------------------------------------------------------------
 
 
-def _donor_column(table: RearrangementTable, by: str | None) -> str:
+def donor_column(table: RearrangementTable, by: str | None) -> str:
+    """Return the column of the donor; "" where the table is one donor.
+
+    Parameters
+    ----------
+    table : RearrangementTable
+    by : str or None
+        As the user named it; None: the first of `DONOR_COLUMNS` that is there.
+
+    Raises
+    ------
+    TableFormatError
+        If there is no such column.
+    """
     if by is None:
         return next((name for name in DONOR_COLUMNS if name in table.columns), "")
     if by not in table.columns:
