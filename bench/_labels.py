@@ -8,6 +8,7 @@ clones.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import re
 from collections import Counter
@@ -18,6 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from plmsearch.numbering import REGIONS, ImmunumNumberer
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+#: Published human antibodies against SARS-CoV-2, heavy and light chains; not part of the project.
+TABLE = SHARED / "antibodies" / "sars2_paired.tsv"
 
 IDENTITY_TENTHS = 8  # members of a group are linked at 8/10 of the CDR3 or more
 _GENE = re.compile(r"(IG[HKL][VJ][^*,; ]+)")
@@ -61,6 +66,31 @@ class Chains:
     def cdr3(self) -> list[str]:
         """CDR3 of each, by IMGT, never empty."""
         return [regions["cdr3"] for regions in self.regions]
+
+
+def pairs_parser(doc: str) -> argparse.ArgumentParser:
+    """Return a command line that names a table of pairs, described by the text of a script."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", type=Path, default=TABLE, help="tab-separated, with columns VH and VL")
+    return parser
+
+
+def add_columns(parser: argparse.ArgumentParser) -> None:
+    """Let a command line name the table, and its columns but for those of the chains."""
+    parser.add_argument("table", nargs="?", type=Path, default=TABLE)
+    parser.add_argument("--v-col", default="v_call_heavy")
+    parser.add_argument("--j-col", default="j_call_heavy")
+    parser.add_argument("--donor-col", default="donor")
+    parser.add_argument("--source-col", default="source", help="study")
+    parser.add_argument("--label-col", default="epitope")
+    parser.add_argument("--labels", default="S:RBD,S:NTD,S:S2", help="that exclude each other")
+
+
+def add_intervals(parser: argparse.ArgumentParser) -> None:
+    """Let a command line say how intervals are drawn, and where what rivals found is kept."""
+    parser.add_argument("--rivals", type=Path, help="folder that keeps what blastp and MMseqs2 found")
+    parser.add_argument("--draws", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=1)
 
 
 def first_gene(call: str) -> str:
@@ -160,6 +190,15 @@ def groups(
             number[[members[i] for i in component]] = n_groups
             n_groups += 1
     return number
+
+
+def units(groups: np.ndarray) -> np.ndarray:
+    """Number what is drawn together by a bootstrap: whole groups, and each chain without one by itself.
+
+    >>> units(np.array([0, -1, 0, 1, -1])).tolist()
+    [0, 3, 0, 1, 6]
+    """
+    return np.where(groups < 0, groups.max() + 1 + np.arange(len(groups)), groups)
 
 
 def components(linked: np.ndarray) -> Iterator[np.ndarray]:

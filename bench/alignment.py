@@ -21,12 +21,12 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from _labels import SHARED
 from Bio.Align import PairwiseAligner, substitution_matrices
 
 import plmsearch
 from plmsearch.search.alignment import Alignment, QueryAligner
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 DEFAULT = ("proteins/pfam_max50.fasta", "proteins/scope40_dev_small.fasta")
 FIELDS = "qaccver saccver qstart qend sstart send evalue score"
 

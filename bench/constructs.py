@@ -8,11 +8,12 @@ behind a leader, with CH1, and in a single-chain Fv of either order. Own domain 
 
 from __future__ import annotations
 
-import argparse
 import csv
 import random
 import tempfile
 from pathlib import Path
+
+import _labels
 
 from plmsearch.database import open_database
 from plmsearch.ingest.report import AddReport
@@ -20,7 +21,6 @@ from plmsearch.numbering import ImmunumNumberer
 from plmsearch.search.hits import SearchOptions
 from plmsearch.sequences import SequenceRecord
 
-TABLE = Path(__file__).resolve().parents[2] / "shared" / "data" / "antibodies" / "sars2_paired.tsv"
 #: Human leaders of IGHV1, IGHV3 and IGHV4, and human IgG1 CH1 (P01857, first domain).
 LEADERS = ("MDWTWRFLFVVAAATGVQS", "MEFGLSWLFLVAILKGVQC", "MKHLWFFLLLVAAPRWVLS")
 CH1 = "ASTKGPSVFPLAPSSKSTSGGTAALGCLVKDYFPEPVTVSWNSGALTSGVHTFPAVLQSSGLYSLSSVVTVPSSSLGTQTYICNVNHKPSNTKVDKKV"
@@ -29,10 +29,7 @@ LINKER = "GGGGSGGGGSGGGGS"
 
 def main() -> None:
     """Print a row for each construct."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--table", type=Path, default=TABLE, help="tab-separated, with columns VH and VL")
+    parser = _labels.pairs_parser(__doc__)
     parser.add_argument("-n", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

@@ -23,11 +23,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import immunum
+from _labels import SHARED
 
 from plmsearch.formats.fasta import read_fasta
 from plmsearch.numbering import ImmunumNumberer
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 #: Columns of Thera-SAbDab that hold chains.
 THERAPEUTIC = ("HC", "LC", "HeavySequence(ifbispec)", "LightSequence(ifbispec)")
 #: Beta chain of the receptor JM22 (PDB 1OGA) and alpha chain of A6 (1AO7), variable domains.

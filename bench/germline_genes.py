@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import parasail
+from _labels import SHARED
 from _metrics import Bootstrap, estimates
 from Bio.Seq import Seq
 
@@ -33,7 +34,6 @@ from plmsearch.germlines.genes import GermlineSet
 from plmsearch.germlines.records import natural_order
 from plmsearch.numbering import Domain, ImmunumNumberer
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 #: Seeds lie apart: GenAIRR draws record i of seed s as record i - 1 of seed s + 1.
 SEED_STEP = 1_000_003
 HEAVY, LIGHT = ("HC", "HeavySequence(ifbispec)"), ("LC", "LightSequence(ifbispec)")

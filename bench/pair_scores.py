@@ -8,27 +8,23 @@ scores that a pair has in the two are compared.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import random
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import _labels
+
 from plmsearch.database import Database, open_database
 from plmsearch.numbering import chain_locus
 from plmsearch.search.hits import SearchOptions
 from plmsearch.sequences import SequenceRecord
 
-TABLE = Path(__file__).resolve().parents[2] / "shared" / "data" / "antibodies" / "sars2_paired.tsv"
-
 
 def main() -> None:
     """Print the largest difference of two scores of one pair."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--table", type=Path, default=TABLE, help="tab-separated, with columns VH and VL")
+    parser = _labels.pairs_parser(__doc__)
     parser.add_argument("-n", type=int, default=1000, help="chains of the large database")
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)

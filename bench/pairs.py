@@ -33,8 +33,6 @@ from plmsearch.embedding.embed import make_specs
 from plmsearch.numbering import REGIONS, ImmunumNumberer
 from plmsearch.transform import Transform
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-TABLE = SHARED / "antibodies" / "sars2_paired.tsv"
 BLOCK = 512
 BOTH = ("whole", "cdr3")
 HEAVY_ALONE = "heavy alone: whole ++ CDR3, layer 6, reference centre"
@@ -183,7 +181,7 @@ class Question:
         allowed = ~(_labels.share_any(facts.donors) | _labels.share_any(facts.sources)) & (label >= 0)
         queries = np.flatnonzero((label >= 0) & allowed.any(axis=1))
         groups = _labels.groups(facts.v_gene, facts.j_gene, facts.cdr3, ["all"] * len(facts))
-        unit = np.where(groups < 0, groups.max() + 1 + np.arange(len(facts)), groups)
+        unit = _labels.units(groups)
         bootstrap = _metrics.Bootstrap.of(unit[queries], label[queries], n_draws, seed)
         return cls(label, allowed, queries, bootstrap)
 
@@ -280,25 +278,17 @@ def print_facts(pairs: Pairs, question: Question, classes: Sequence[str], given:
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("table", nargs="?", type=Path, default=TABLE)
+    _labels.add_columns(parser)
     parser.add_argument("--heavy-col", default="VH")
     parser.add_argument("--light-col", default="VL")
-    parser.add_argument("--v-col", default="v_call_heavy")
-    parser.add_argument("--j-col", default="j_call_heavy")
-    parser.add_argument("--donor-col", default="donor")
-    parser.add_argument("--source-col", default="source", help="study")
-    parser.add_argument("--label-col", default="epitope")
-    parser.add_argument("--labels", default="S:RBD,S:NTD,S:S2", help="that exclude each other")
     parser.add_argument(
         "--heavy-vectors", type=Path, help=".npz of vectors: read, or made where it is absent"
     )
     parser.add_argument("--light-vectors", type=Path, help="the same of light chains")
-    parser.add_argument("--rivals", type=Path, help="folder that keeps what blastp and MMseqs2 found")
     parser.add_argument(
         "--leave-out", action="append", default=[], help="a ranking that takes long, such as 'BLASTP, H + L'"
     )
-    parser.add_argument("--draws", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=1)
+    _labels.add_intervals(parser)
     return parser.parse_args()
 
 

@@ -31,8 +31,6 @@ from _rankings import LAST, LAYER, LAYERS, Method, Vectors, load_vectors
 
 from plmsearch.numbering import ImmunumNumberer
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-TABLE = SHARED / "antibodies" / "sars2_paired.tsv"
 BLOCK = 512
 MOST_MEMBERS = 11
 BASELINES = ("whole, last layer", "3-mer tf-idf", "CDR3 identity", "MMseqs2")
@@ -67,8 +65,7 @@ class Questions:
         self.donor = _labels.one_donor(chains.donors, given.pools)
         self.all_groups = _labels.groups(*genes, ["all"] * n)
         self.donor_groups = _labels.groups(*genes, self.donor)
-        alone = self.all_groups < 0  # a chain without genes is a unit of its own
-        self._unit = np.where(alone, self.all_groups.max() + 1 + np.arange(n), self.all_groups)
+        self._unit = _labels.units(self.all_groups)
         self.candidates = [self._among_all(), self._within_donor(), self._elsewhere(classes)]
 
     @property
@@ -274,21 +271,13 @@ def _print_tables(title: str, cells: dict[str, dict[str, str]]) -> None:
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("table", nargs="?", type=Path, default=TABLE)
+    _labels.add_columns(parser)
     parser.add_argument("--seq-col", default="VH")
-    parser.add_argument("--v-col", default="v_call_heavy")
-    parser.add_argument("--j-col", default="j_call_heavy")
-    parser.add_argument("--donor-col", default="donor")
-    parser.add_argument("--source-col", default="source", help="study")
-    parser.add_argument("--label-col", default="epitope")
-    parser.add_argument("--labels", default="S:RBD,S:NTD,S:S2", help="that exclude each other")
     parser.add_argument("--pools", default=r"mix|pool|/", help="donors that are several (regular expression)")
     parser.add_argument("--locus", default="IGH")
     parser.add_argument("--vectors", type=Path, help=".npz of vectors: read, or made where it is absent")
-    parser.add_argument("--rivals", type=Path, help="folder that keeps what blastp and MMseqs2 found")
     parser.add_argument("--sweep", action="store_true", help="layers and weights of the antibody preset")
-    parser.add_argument("--draws", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=1)
+    _labels.add_intervals(parser)
     return parser.parse_args()
 
 

@@ -32,6 +32,7 @@ from plmsearch.ingest.spaces import (
     choose_new_spaces,
     default_model,
     like_default,
+    like_stored_domains,
     load_specs,
     reads_domains,
     receptor_warning,
@@ -267,7 +268,8 @@ class Database(AllPairsSearcher, Cdr3Searcher, PairSearcher):
         Raises
         ------
         EmbeddingSpecMismatch
-            If a space of the same name was made with other weights.
+            If a space of the same name was made with other weights, or variable domains were found by another
+            version of the numbering and not all sequences were looked at.
         ParameterError
             If `long` is a policy that leaves sequences out.
         """
@@ -280,6 +282,7 @@ class Database(AllPairsSearcher, Cdr3Searcher, PairSearcher):
         model = request.model or default_model(self.spaces(), self.path)
         asked = replace(like_default(request, self.spaces()), model=model)
         embedder, specs = load_specs(asked, long, self.model_options)
+        specs = like_stored_domains(specs, self.spaces(), self.repository.n_not_looked_at())
         self._embedders[embedder.card.model_id, embedder.weights_digest] = embedder
         stored = {s.spec.name: s.space_id for s in self.spaces()}
         missing = [(self.repository.n_without_vector(stored.get(s.name, -1)), s.dim) for s in specs]

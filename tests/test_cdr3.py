@@ -19,14 +19,15 @@ def edit_distance(first: str, second: str) -> int:
         before, row = row, np.empty_like(row)
         row[0] = before[0] + 1
         for place, other in enumerate(second, 1):
-            row[place] = min(before[place] + 1, row[place - 1] + 1, before[place - 1] + (letter != other))
+            differ = letter != other or letter == "X"
+            row[place] = min(before[place] + 1, row[place - 1] + 1, before[place - 1] + differ)
     return int(row[-1])
 
 
 def by_definition(first: str, second: str) -> float:
     longest = max(len(first), len(second))
     if len(first) == len(second):
-        return float(np.mean(np.array(list(first)) == np.array(list(second))))
+        return float(np.mean([a == b != "X" for a, b in zip(first, second, strict=True)]))
     return (longest - edit_distance(first, second)) / longest
 
 
@@ -34,7 +35,22 @@ def by_definition(first: str, second: str) -> float:
 def test_identity_is_hamming_within_a_length_and_edit_distance_between_lengths(first, second):
     assert cdr3_identity(first, second) == pytest.approx(by_definition(first, second), abs=1e-12)
     assert cdr3_identity(first, second) == cdr3_identity(second, first)
-    assert cdr3_identity(first, first) == 1
+    assert cdr3_identity(first, first) == pytest.approx(1 - first.count("X") / len(first))
+
+
+@given(CDR3, CDR3, st.text("ARD", min_size=18, max_size=18))
+def test_an_identity_holds_whatever_unknown_residues_are(first, second, letters):
+    """Each X is given a residue of its own: what was found is never too much."""
+    known = iter(letters)
+    filled = ("".join(next(known) if c == "X" else c for c in one) for one in (first, second))
+    assert cdr3_identity(first, second) <= cdr3_identity(*filled)
+
+
+@pytest.mark.parametrize("letter", "XBZJ")
+def test_an_unknown_residue_matches_nothing_in_lists_either(letter):
+    cdr3s = [f"AR{letter}D", f"AR{letter}DD", "ARDD"]
+    numbers, identities = Cdr3List(cdr3s).find(f"AR{letter}D", 0.75)
+    assert dict(zip(numbers.tolist(), identities.tolist(), strict=True)) == {0: 0.75, 2: 0.75}
 
 
 def test_an_empty_cdr3_is_like_nothing():

@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -385,10 +386,61 @@ def test_calls_are_inferred_where_there_are_none_and_written(tmp_path):
     assert wrong.code == 1 and "human" in wrong.err
 
 
-def test_calls_that_are_there_are_not_inferred(tmp_path):
+@pytest.mark.parametrize("method", ["auto", "cdr3"])
+def test_calls_that_are_there_are_not_inferred_and_options_for_it_are_said_to_be_unused(tmp_path, method):
     rows = [{"sequence_id": "s", "sequence_aa": VH, "v_call": "IGHV1-2*02", "j_call": "IGHJ4*02"}]
-    assert cli("clones", _write(tmp_path / "in.tsv", rows), "-o", tmp_path / "out.tsv").code == 0
+    asked = ("clones", _write(tmp_path / "in.tsv", rows), "-o", tmp_path / "out.tsv", "--method", method)
+    ended = cli(*asked)
+    assert ended.code == 0 and "--germlines" not in ended.err
     assert "v_call_inferred" not in _read(tmp_path / "out.tsv")[0]
+    assert "--germlines and --species are not used: " in cli(*asked, "--species", "human").err
+
+
+def test_rows_without_calls_among_others_get_those_of_their_residues(tmp_path):
+    """The simulated example: with the calls of a fifth of the heavy chains taken out the families stay."""
+    with (Path(__file__).parents[1] / "examples" / "repertoire.tsv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file, delimiter="\t") if row["locus"] == "IGH"][:120]
+    asked = ("-o", tmp_path / "out.tsv", "--clone-col", "mine", "--threshold", 0.2)
+    assert cli("clones", _write(tmp_path / "in.tsv", rows), *asked).code == 0
+    expected = [row["mine"] for row in _read(tmp_path / "out.tsv")]
+    for row in rows[::5]:
+        row["v_call"] = ""
+    rows[5]["j_call"] = ""
+    ended = cli("clones", _write(tmp_path / "in.tsv", rows), *asked)
+    assert "24 heavy chains have no V or J call" in ended.err and "24 of them have both now" in ended.err
+    found = _read(tmp_path / "out.tsv")
+    assert [row["mine"] for row in found] == expected
+    assert [i for i, row in enumerate(found) if row["v_call_inferred"]] == list(range(0, 120, 5))
+    assert [row["v_call"] for row in found] == [row["v_call"] for row in rows]
+    told = json.loads((tmp_path / "out.tsv.json").read_text())["calls"]
+    assert told["n_inferred"] == 24 and told["from"].endswith("inferred where there are none")
+
+    again = cli(
+        "clones", tmp_path / "out.tsv", "-o", tmp_path / "again.tsv", "--threshold", 0.2, "--overwrite"
+    )
+    assert "24 heavy chains have no V or J call" in again.err  # what may be overwritten is found anew
+    kept = cli("clones", tmp_path / "out.tsv", "-o", tmp_path / "b.tsv", *asked[2:], "--clone-col", "b")
+    assert "24 heavy chains without a V or J call have that of v_call_inferred" in kept.err
+    assert [row["b"] for row in _read(tmp_path / "b.tsv")] == expected
+
+    some = _read(tmp_path / "out.tsv")
+    some[0] |= {"v_call_inferred": "", "j_call_inferred": ""}
+    cli("clones", _write(tmp_path / "in.tsv", some), "-o", tmp_path / "c.tsv", *asked[2:], "--clone-col", "c")
+    assert [(row["c"], row["v_call_inferred"]) for row in _read(tmp_path / "c.tsv")] == [
+        (row["mine"], row["v_call_inferred"]) for row in found
+    ]
+
+
+def test_calls_are_not_mixed_with_those_that_name_genes_otherwise(tmp_path):
+    row = {"sequence_aa": VH, "j_call": "IGHJ4*02"}
+    rows = [{"sequence_id": f"s{i}", "v_call": "IGHVF6-G21*09"} | row for i in range(4)]
+    rows[3]["v_call"] = ""
+    ended = cli("clones", _write(tmp_path / "in.tsv", rows), "-o", tmp_path / "out.tsv")
+    assert "1 heavy chains have no V or J call, and none are inferred" in ended.err
+    assert "only 0 of 3 other rows" in ended.err
+    found = _read(tmp_path / "out.tsv")
+    assert [row["clone_status"] for row in found] == ["", "", "", "no_calls"]
+    assert "v_call_inferred" not in found[0]
 
 
 @pytest.mark.parametrize("donors", [("a", "b"), ("a", "a")])

@@ -7,6 +7,7 @@ import zlib
 import pandas as pd
 import polars as pl
 import pytest
+from conditions import joined
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select, update
@@ -172,17 +173,6 @@ def predicates(draw):
         text = f"{name} {no}like '{start}%'"
     met = pd.Series(found, dtype="boolean")
     return text, ~met if no else met
-
-
-def joined(children):
-    def join(word, first, second):
-        combined = first[1] & second[1] if word == "and" else first[1] | second[1]
-        return f"({first[0]}) {word} ({second[0]})", combined
-
-    return st.one_of(
-        st.builds(join, st.sampled_from(["and", "or"]), children, children),
-        children.map(lambda child: (f"not ({child[0]})", ~child[1].astype("boolean"))),
-    )
 
 
 @settings(max_examples=50)

@@ -21,6 +21,7 @@ from antibodies import (
     domains_of,
     unit_vectors_of,
 )
+from databases import Stopping, assert_sound
 from support import VH, VL, cli, ledger, make_db, watched_kmer, write_fasta
 
 from plmsearch.database import open_database
@@ -29,7 +30,7 @@ from plmsearch.embedding.spec import SpaceRequest
 from plmsearch.errors import MixedInputError, ModelUnavailableError, ParameterError
 from plmsearch.ingest import chunks
 from plmsearch.ingest.domains import find_domains
-from plmsearch.ingest.report import AddReport, Progress
+from plmsearch.ingest.report import AddReport
 from plmsearch.ingest.scan import RecordList
 from plmsearch.numbering import ImmunumNumberer
 from plmsearch.overview import DomainOverview, overview
@@ -128,20 +129,7 @@ def test_chunks_and_order_make_no_difference(path, tmp_path, monkeypatch, rows_a
     monkeypatch.setattr(chunks, "_LOOK_UP", rows_at_once + 1)
     other = antibody_db(tmp_path / "db", RECORDS[::-1])
     assert_same_units(other, path)
-    with open_database(other) as db:
-        assert verify(db, full=True) == []
-
-
-class Stopping(Progress):
-    """A user who presses Ctrl-C after a while."""
-
-    def __init__(self, after: int) -> None:
-        self.left = after
-
-    def advance(self, n_rows: int) -> None:
-        self.left -= n_rows
-        if self.left < 0:
-            raise KeyboardInterrupt
+    assert_sound(other)
 
 
 @pytest.mark.parametrize("after", [0, 1, 3])

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from conditions import joined
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
@@ -151,17 +152,6 @@ def predicates(draw):
         found = column.str.fullmatch(expression).astype("boolean")
         text = f"{shown} {no}like {written(pattern)}"
     return text, ~found if negated else found
-
-
-def joined(children):
-    def join(word, first, second):
-        combined = first[1] & second[1] if word == "and" else first[1] | second[1]
-        return f"({first[0]}) {word} ({second[0]})", combined
-
-    return st.one_of(
-        st.builds(join, st.sampled_from(["and", "or"]), children, children),
-        children.map(lambda child: (f"NOT ({child[0]})", ~child[1])),
-    )
 
 
 @settings(max_examples=150)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from databases import assert_sound, merged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import assert_same_database, break_seal, cli, contents, ledger, make_db, peptides, records
@@ -31,7 +32,7 @@ from plmsearch.errors import (
 )
 from plmsearch.exchange import pages, writer
 from plmsearch.exchange.importing import ImportOptions, import_vectors
-from plmsearch.exchange.merging import MERGE_DUPLICATES, merge
+from plmsearch.exchange.merging import MERGE_DUPLICATES
 from plmsearch.formats.vectors import open_vectors
 from plmsearch.ingest.report import AddReport, Progress
 from plmsearch.optimize import optimize
@@ -40,19 +41,9 @@ from plmsearch.sequences import SequenceRecord
 from plmsearch.store.connection import sqlite_module
 from plmsearch.store.repository import Repository
 from plmsearch.store.vector_files import VectorFiles
-from plmsearch.verify import verify
 
 KMER, COARSE = "kmer/1/whole/mean", "kmer/0/whole/mean"
 MINE = "external:mine/0/whole/mean"
-
-
-def merged(paths: Sequence[Path], target: Path, **wishes: object) -> AddReport:
-    opened = [open_database(p) for p in paths]
-    try:
-        return merge(opened, target, **wishes)  # type: ignore[arg-type]
-    finally:
-        for one in opened:
-            one.close()
 
 
 def vectors_of(path: Path) -> dict[str, dict[str, np.ndarray]]:
@@ -64,11 +55,6 @@ def vectors_of(path: Path) -> dict[str, dict[str, np.ndarray]]:
             for page in pages.stored_pages(db, space):
                 of_space.update({r.record_id: v for r, v in zip(page.records, page.vectors, strict=True)})
     return found
-
-
-def assert_sound(path: Path) -> None:
-    with open_database(path) as db:
-        assert verify(db, full=True) == []
 
 
 def nothing_is_left_of(target: Path) -> bool:

@@ -22,6 +22,7 @@ from antibodies import (
     domains_of,
     unit_vectors_of,
 )
+from databases import assert_sound, merged
 from support import VH, VL, cli, contents
 
 from plmsearch import transform_fit
@@ -29,12 +30,10 @@ from plmsearch.database import open_database
 from plmsearch.embedding.spec import SpaceRequest
 from plmsearch.errors import DatabaseSpacesMismatch, DuplicateRecordError, StorageError
 from plmsearch.exchange import pages, writer
-from plmsearch.exchange.merging import merge
-from plmsearch.ingest.report import AddReport, Progress
+from plmsearch.ingest.report import Progress
 from plmsearch.optimize import optimize
 from plmsearch.rankings import RankingChanges
 from plmsearch.store.rows import Chunk
-from plmsearch.verify import verify
 
 FIRST = [("scfv", SCFV), ("chain", LEADER + VH + CH1), ("none", NO_DOMAIN), ("pair", f"{VL};{VH_2}")]
 SECOND = [
@@ -44,20 +43,6 @@ SECOND = [
     ("nothing", NO_DOMAIN + "A"),
     ("same", LEADER + VH + CH1),
 ]
-
-
-def merged(paths: list[Path], target: Path, **wishes: object) -> AddReport:
-    opened = [open_database(p) for p in paths]
-    try:
-        return merge(opened, target, **wishes)  # type: ignore[arg-type]
-    finally:
-        for one in opened:
-            one.close()
-
-
-def assert_sound(path: Path) -> None:
-    with open_database(path) as db:
-        assert verify(db, full=True) == []
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from pathlib import Path
 import esm_checkpoints as tiny
 import numpy as np
 import pytest
+from databases import Stopping
 from support import (
     VH,
     all_vectors,
@@ -27,7 +28,7 @@ from plmsearch.embedding.registry import load_embedder
 from plmsearch.embedding.spec import SpaceRequest
 from plmsearch.errors import DatabaseNotFound, EmbeddingError, EmbeddingSpecMismatch, ParameterError
 from plmsearch.ingest import chunks
-from plmsearch.ingest.report import AddOptions, Progress
+from plmsearch.ingest.report import AddOptions
 from plmsearch.store.repository import Repository
 
 
@@ -35,18 +36,6 @@ def spaces(path: Path) -> dict[str, tuple[int, bool, bool]]:
     """Vectors, whether it is the default and whether it is complete, by name."""
     with open_database(path) as db:
         return {s.spec.name: (s.n_vectors, s.is_default, s.is_complete) for s in db.spaces()}
-
-
-class Stopping(Progress):
-    """A user who presses Ctrl-C after a while."""
-
-    def __init__(self, after: int) -> None:
-        self.left = after
-
-    def advance(self, n_rows: int) -> None:
-        self.left -= n_rows
-        if self.left < 0:
-            raise KeyboardInterrupt
 
 
 # --- Making them ---------------------------------------------------------------------------------

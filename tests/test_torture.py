@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from antibodies import SCFV, VH_2, antibody_db
 from sqlalchemy.exc import OperationalError
 from support import break_seal, make_db, records
 from torture import child, fulldisk, tracer
@@ -18,7 +19,7 @@ from torture.disk import File, Folder, after_cut
 from torture.flips import flip
 from torture.kills import kill_at_random
 from torture.mutations import PLACES
-from torture.oracle import Tally, compare, table
+from torture.oracle import Tally, compare, searched, table
 from torture.powercut import cut_at_the_end, cut_power
 from torture.syscalls import EIO, ENOSPC, KILL, disturb, fresh, prepared
 from torture.workload import OPERATIONS, ROWS_AT_ONCE, applied, prefixes, rows
@@ -67,7 +68,8 @@ def survived(*tallies: Tally) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "fault"), [("create", KILL), ("replace", KILL), ("delete", EIO), ("backup", ENOSPC)]
+    ("name", "fault"),
+    [("create", KILL), ("replace", KILL), ("delete", EIO), ("backup", ENOSPC), ("add domains", KILL)],
 )
 def test_a_fault_at_any_call_loses_nothing_and_the_operation_can_be_repeated(runner, name, fault):
     survived(disturb(runner, name, fault, 2, random.Random(SEED)))
@@ -213,6 +215,27 @@ def test_the_oracle_tells_lost_from_resurrected_from_half_done():
     assert [p.kind for p in compare(lost, states[1:])] == ["lost"]
     assert [p.kind for p in compare({**states[0], "gone": ("A", "")}, states[:2])] == ["resurrected"]
     assert [p.kind for p in compare(dict(list(states[1].items())[:7]), states[:2])] == ["other"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("UPDATE domains SET cdr3_end = cdr3_end - 1 WHERE number = 2", "domains are not those"),
+        ("UPDATE domains SET v_call = NULL", "without its germline genes"),
+        ("UPDATE vectors SET row = 1 - row WHERE row < 2 AND segment_id = 1", "the vector of"),
+    ],
+)
+def test_the_oracle_of_domains_sees_what_is_wrong_with_them(tmp_path, statement, told):
+    path = antibody_db(tmp_path / "db", [("scfv", SCFV), ("vh", VH_2)])
+    state = {"scfv": (SCFV, ""), "vh": (VH_2, "")}
+    with open_database(path) as db:
+        assert list(searched(db, state)) == []
+    with closing(sqlite_module().connect(path / "catalog.sqlite")) as catalog:
+        catalog.execute(statement)
+        catalog.commit()
+    break_seal(path)
+    with open_database(path) as db:
+        assert told in next(searched(db, state)).what
 
 
 def test_an_id_that_is_taken_is_renamed_or_replaced():

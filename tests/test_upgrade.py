@@ -16,6 +16,7 @@ from torture.next_schema import NEXT, write_migrations
 
 from plmsearch import upgrade as module
 from plmsearch.database import open_database
+from plmsearch.embedding.spec import SpaceRequest
 from plmsearch.errors import SchemaOutdatedError, StorageError
 from plmsearch.store import schema
 from plmsearch.store.directory import Layout
@@ -23,7 +24,8 @@ from plmsearch.upgrade import upgrade
 from plmsearch.verify import verify
 
 DATA = Path(__file__).parent / "data"
-GOLDEN = sorted((DATA / "golden").iterdir())
+GOLDEN = sorted(p for p in (DATA / "golden").iterdir() if p.name.isdecimal())
+DOMAINS = sorted((DATA / "golden").glob("*-domains"))
 
 
 def maker():
@@ -56,6 +58,7 @@ def next_version(tmp_path, monkeypatch):
 
 def test_there_is_a_golden_database_of_the_present_schema():
     assert schema.HEAD in [p.name for p in GOLDEN]
+    assert f"{schema.HEAD}-domains" in [p.name for p in DOMAINS]
 
 
 @pytest.mark.parametrize("golden", GOLDEN, ids=lambda p: p.name)
@@ -66,6 +69,17 @@ def test_a_golden_database_is_upgraded_and_answers_as_it_did(golden, tmp_path):
     with open_database(tmp_path / "db") as db:
         assert [f for f in verify(db, full=True) if f.severity == "damage"] == []
         assert db.add([("new", "EVQLVESGGGLVQPGG")]).n_added == 1
+
+
+@pytest.mark.parametrize("golden", DOMAINS, ids=lambda p: p.name)
+def test_a_golden_database_of_domains_is_upgraded_and_answers_as_it_did(golden, tmp_path):
+    path = shutil.copytree(golden / "db", tmp_path / "db")
+    assert upgrade(path).after == schema.HEAD
+    assert maker().domain_answers(path) == json.loads((golden / "answers.json").read_text())
+    with open_database(path) as db:
+        assert [f for f in verify(db, full=True) if f.severity == "damage"] == []
+        # Embeds what is stored; new chains would need the version of the numbering that was.
+        assert db.embed(SpaceRequest("kmer", regions="fwr")).spaces == ["kmer/1/fwr/mean"]
 
 
 def test_an_outdated_database_is_refused_with_the_command_that_upgrades_it(path, next_version):

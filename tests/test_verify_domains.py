@@ -21,6 +21,7 @@ from antibodies import (
     domains_of,
     unit_vectors_of,
 )
+from databases import assert_sound, tamper
 from sqlalchemy import delete, select, update
 from support import VH, VL, break_seal, cli, watched_kmer
 
@@ -31,7 +32,6 @@ from plmsearch.repair import repair
 from plmsearch.store import tables as t
 from plmsearch.store.connection import sqlite_module
 from plmsearch.store.directory import Layout
-from plmsearch.store.session import open_writer
 from plmsearch.verify import verify
 
 RECORDS = [
@@ -56,12 +56,6 @@ def path(template, tmp_path):
 def problems(path, *, full=True):
     with open_database(path) as db:
         return [f.problem for f in verify(db, full=full) if f.severity == "damage"]
-
-
-def tamper(path, *statements):
-    with open_writer(path) as repository, repository.begin() as connection:
-        for statement in statements:
-            connection.execute(statement)
 
 
 def test_nothing_is_wrong_with_what_is_whole(path):
@@ -222,8 +216,7 @@ def test_what_was_deleted_comes_back_with_its_domains(path, template, monkeypatc
         optimize(db)
     antibody_db(path, RECORDS)
     assert_same_units(path, template)
-    with open_database(path) as db:
-        assert verify(db, full=True) == []
+    assert_sound(path)
 
 
 # --- Copies --------------------------------------------------------------------------------------

@@ -111,9 +111,13 @@ class By:
         policy: AddOptions,
     ) -> Results:
         """Search with strings, stored records, a database, or else with what files hold."""
+        from plmsearch.ingest.spaces import numbering_warning
+
         if cdr3s:
             return self.db.search_cdr3(cdr3s, self.wishes, self.options)
         ranking, report = self.ranking, self.report
+        if not record_ids and other is None and (warning := numbering_warning(self.db.spaces())):
+            note(warning)
         if record_ids:
             return self.db.search_alike_stored(record_ids, self.wishes, self.options, ranking, report=report)
         if other is not None:

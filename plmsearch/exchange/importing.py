@@ -227,7 +227,8 @@ def _refuse_others(spec: EmbeddingSpec, spaces: Sequence[StoredSpace], path: Pat
         if one.reads_domains:
             raise EmbeddingError(
                 f"{one.name} is a space of variable domains, which are found in sequences and not imported",
-                hint="index the sequences; plmsearch merge and backup take stored vectors along",
+                hint="index the sequences (plmsearch index), which finds and embeds their domains; vectors "
+                "that a database holds already come along with plmsearch merge and plmsearch backup",
             )
     if len(spaces) > 1:
         raise EmbeddingError(

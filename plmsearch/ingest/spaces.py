@@ -42,7 +42,9 @@ __all__ = [
     "default_model",
     "embed_command",
     "like_default",
+    "like_stored_domains",
     "load_specs",
+    "numbering_warning",
     "reads_domains",
     "receptor_warning",
     "same_space",
@@ -159,6 +161,52 @@ def like_default(request: SpaceRequest, spaces: Sequence[StoredSpace]) -> SpaceR
     if request.model is not None and model_card(request.model).model_id != spaces[0].spec.model_id:
         return request
     return request if request.pooling == "cls" else replace(request, preset="antibody")
+
+
+def like_stored_domains(
+    specs: Sequence[EmbeddingSpec], spaces: Sequence[StoredSpace], n_unseen: int
+) -> tuple[EmbeddingSpec, ...]:
+    """Let spaces of variable domains be of the domains that a database holds, whoever found them.
+
+    The places of its domains and regions are stored, so embedding them needs no numbering of the version
+    that found them; sequences that nobody has looked at do.
+
+    Parameters
+    ----------
+    specs : sequence of EmbeddingSpec
+        By the numbering that is installed.
+    spaces : sequence of StoredSpace
+        Of the database.
+    n_unseen : int
+        Sequences whose variable domains nobody has looked for.
+
+    Raises
+    ------
+    EmbeddingSpecMismatch
+        If there are such sequences, and another version found the domains of the others.
+    """
+    stored = next((s.spec for s in spaces if s.spec.reads_domains), None)
+    if stored is None or all(s.numbering == stored.numbering for s in specs if s.reads_domains):
+        return tuple(specs)
+    if n_unseen:
+        raise EmbeddingSpecMismatch(
+            f"variable domains cut by {numbering_in_use()}, in {n_unseen} sequences not looked at yet",
+            stored.describe(),
+            hint="install the version the database was made with, or index into a new database",
+        )
+    return tuple(replace(s, numbering=stored.numbering) if s.reads_domains else s for s in specs)
+
+
+def numbering_warning(spaces: Sequence[StoredSpace]) -> str:
+    """Say that queries are numbered by another version than the domains of a database; '' if they are not."""
+    installed = numbering_in_use()
+    stored = next((s.spec.numbering for s in spaces if s.spec.reads_domains), installed)
+    if stored == installed:
+        return ""
+    return (
+        f"warning: the CDR3 of queries is cut by {installed}, that of the database's records was by "
+        f"{stored}; where these differ, so do identities"
+    )
 
 
 def _reading(long: LongPolicy | None) -> Literal["window", "truncate"]:

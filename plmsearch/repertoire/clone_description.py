@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from typing import Any
 
@@ -16,7 +16,7 @@ from plmsearch.repertoire.clonotype import Rearrangements
 from plmsearch.repertoire.convergence import IDENTITY
 from plmsearch.repertoire.families import NEAR_COPY, Families
 from plmsearch.repertoire.heavy import CALL_METHODS
-from plmsearch.repertoire.inferred_calls import InferredCalls
+from plmsearch.repertoire.missing_calls import FilledCalls
 from plmsearch.repertoire.null import FALSE_LINKS
 
 __all__ = ["CloneReport", "describe"]
@@ -36,8 +36,8 @@ class CloneReport:
         Rows in which that column is empty; they are taken for one donor.
     clones : Clones
     rows : Rearrangements
-    inferred : InferredCalls or None
-        Calls that were inferred and used.
+    calls : FilledCalls
+        What was done about heavy chains without calls.
     old : Agreement or None
         With the ids that ``clone_id`` held before, over the rows that have both.
     """
@@ -49,7 +49,7 @@ class CloneReport:
     clones: Clones
     rows: Rearrangements
     old: Agreement | None
-    inferred: InferredCalls | None = None
+    calls: FilledCalls = field(default_factory=FilledCalls)
 
 
 def describe(report: CloneReport, options: CloneOptions) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def describe(report: CloneReport, options: CloneOptions) -> dict[str, Any]:
         "split_light": options.split_light,
         "productive_only": options.productive,
         "threshold": _threshold(report, options),
-        "calls": _calls(report.inferred),
+        "calls": _calls(report.calls),
         "donor_column": report.by or None,
         "n_donors": clones.n_donors,
         "n_rows": report.n_rows,
@@ -77,6 +77,10 @@ def describe(report: CloneReport, options: CloneOptions) -> dict[str, Any]:
         "n_families": len(clones.sizes),
         "n_without_family": clones.status_counts(),
         "largest_family": max(clones.sizes, default=0),
+        "largest_family_share": max(clones.sizes, default=0) / max(clones.n_heavy, 1),
+        "n_light_with_family": clones.n_light,
+        "n_tcr_with_clonotype": sum(clones.clonotypes),
+        "n_tcr_clonotypes": len(clones.clonotypes),
         "convergent_clusters": _convergent(clones),
         "n_junctions_by_numbering": report.rows.n_numbered,
         "n_assumed_heavy": clones.n_assumed_heavy,
@@ -90,10 +94,17 @@ def describe(report: CloneReport, options: CloneOptions) -> dict[str, Any]:
     }
 
 
-def _calls(inferred: InferredCalls | None) -> dict[str, Any]:
-    if inferred is None:
-        return {"from": "v_call, j_call"}
-    return {"from": "inferred", "germlines": inferred.source, "species": inferred.species}
+def _calls(calls: FilledCalls) -> dict[str, Any]:
+    told: dict[str, Any] = {"from": "v_call, j_call"}
+    if calls.inferred is not None:
+        told = {
+            "from": "inferred" if calls.is_everywhere else "v_call, j_call; inferred where there are none",
+            "germlines": calls.inferred.source,
+            "species": calls.inferred.species,
+            "n_inferred": calls.n_found,
+        }
+    lacking = {"n_without": calls.n_asked - calls.n_found, "n_from_inferred_columns": calls.n_taken}
+    return told | {name: n for name, n in lacking.items() if n}
 
 
 def _convergent(clones: Clones) -> dict[str, Any] | None:

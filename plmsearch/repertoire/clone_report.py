@@ -12,6 +12,7 @@ from plmsearch.repertoire.clone_description import CloneReport
 from plmsearch.repertoire.clones import CloneOptions, Clones
 from plmsearch.repertoire.convergence import IDENTITY
 from plmsearch.repertoire.families import Families
+from plmsearch.repertoire.missing_calls import FilledCalls
 from plmsearch.repertoire.null import FALSE_LINKS
 from plmsearch.repertoire.vector_families import VectorFamilies
 
@@ -33,12 +34,7 @@ def report_lines(report: CloneReport, options: CloneOptions) -> Iterator[str]:
     yield _donors(report)
     yield from _choices(report, options)
     yield from _cut(clones, options)
-    largest = max(clones.sizes, default=0)
-    share = largest / max(clones.n_heavy, 1)
-    yield (
-        f"{report.n_rows} rows, {clones.n_heavy} heavy chains grouped: {len(clones.sizes)} families, "
-        f"{clones.sizes.count(1)} of one row, the largest of {largest} ({share:.1%})"
-    )
+    yield from _counts(report)
     if clones.convergent is not None:
         clusters = Counter(filter(None, clones.convergent))
         yield (
@@ -53,6 +49,21 @@ def report_lines(report: CloneReport, options: CloneOptions) -> Iterator[str]:
             f"agreement with the ids that were there, over {old.n} rows: ARI {old.ari:.3f}, pairwise F1 "
             f"{old.pairwise_f1:.3f}, B-cubed {old.bcubed_f1:.3f}"
         )
+
+
+def _counts(report: CloneReport) -> Iterator[str]:
+    """Say how many families there are; sizes and shares are those of heavy chains alone."""
+    clones = report.clones
+    largest = max(clones.sizes, default=0)
+    yield (
+        f"{report.n_rows} rows, {clones.n_heavy} heavy chains grouped: {len(clones.sizes)} families, "
+        f"{clones.sizes.count(1)} of one heavy chain, the largest of {largest} "
+        f"({largest / max(clones.n_heavy, 1):.1%} of them)"
+    )
+    if clones.n_light:
+        yield f"{clones.n_light} light chains have the family of their cell's heavy chain"
+    if clones.clonotypes:
+        yield f"{sum(clones.clonotypes)} T-cell receptor chains: {len(clones.clonotypes)} clonotypes"
 
 
 def _made(facts: Mapping[str, Any]) -> str:
@@ -72,9 +83,7 @@ def _donors(report: CloneReport) -> str:
 
 def _choices(report: CloneReport, options: CloneOptions) -> Iterator[str]:
     clones, rows = report.clones, report.rows
-    if report.inferred is not None:
-        yield f"most heavy chains have no V and J call: inferred from {report.inferred.source}"
-        yield report.inferred.told
+    yield from _missing_calls(report.calls)
     if options.method == "auto":
         yield f"method {clones.method}: {_WHY[clones.method]}"
     if clones.vectors is not None:
@@ -91,6 +100,28 @@ def _choices(report: CloneReport, options: CloneOptions) -> Iterator[str]:
         )
     if clones.n_assumed_heavy:
         yield f"{clones.n_assumed_heavy} rows say nothing about their locus: taken for heavy chains"
+
+
+def _missing_calls(calls: FilledCalls) -> Iterator[str]:
+    """Say what became of heavy chains without calls."""
+    if calls.n_taken:
+        yield (
+            f"{calls.n_taken} heavy chains without a V or J call have that of v_call_inferred or "
+            "j_call_inferred"
+        )
+    if calls.inferred is not None:
+        if calls.is_everywhere:
+            yield f"most heavy chains have no V and J call: inferred from {calls.inferred.source}"
+        else:
+            yield (
+                f"{calls.n_asked} heavy chains have no V or J call: inferred from {calls.inferred.source}, "
+                f"{calls.n_found} of them have both now"
+            )
+        yield calls.inferred.told
+    elif calls.is_told:
+        yield f"--germlines and --species are not used: {calls.why_not}"
+    elif calls.n_asked:
+        yield f"{calls.n_asked} heavy chains have no V or J call, and none are inferred: {calls.why_not}"
 
 
 def _cut(clones: Clones, options: CloneOptions) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,11 +20,11 @@ from plmsearch.repertoire.clone_description import CloneReport, describe
 from plmsearch.repertoire.clones import CloneOptions, Clones, assign_clones
 from plmsearch.repertoire.clonotype import COLUMNS, Rearrangements, read_rearrangements
 from plmsearch.repertoire.family_vectors import MODEL, RowVectors, given_vectors, made_vectors
-from plmsearch.repertoire.heavy import CALL_METHODS, INFERRED, has_calls
 from plmsearch.repertoire.inferred_calls import COLUMNS as INFERRED_COLUMNS
-from plmsearch.repertoire.inferred_calls import Germlines, InferredCalls, infer_calls
+from plmsearch.repertoire.inferred_calls import Germlines, InferredCalls
+from plmsearch.repertoire.missing_calls import FilledCalls, fill_calls
 
-__all__ = ["CONVERGENT_COLUMN", "DONOR_COLUMNS", "TableOptions", "clone_table"]
+__all__ = ["CONVERGENT_COLUMN", "DONOR_COLUMNS", "TableOptions", "clone_table", "donor_column"]
 
 #: Columns that name the donor, best first. A sample is none: a family may be in several samples.
 DONOR_COLUMNS = ("subject_id", "donor")
@@ -105,24 +105,24 @@ def clone_table(
         raise ParameterError("output", str(output), "a name without .gz or .zst: plain text is written")
     given = table_options
     with open_rearrangements(source, translate=given.translate, contigs=given.contigs) as table:
-        by = _donor_column(table, table_options.by)
+        by = donor_column(table, table_options.by)
         status_col = _check_columns(table, table_options)
         kept = (
             table_options.clone_col, _CLONE_COLUMN, status_col, CONVERGENT_COLUMN, *INFERRED_COLUMNS
         )  # fmt: skip
         rows, donors, old = _read(table, by, kept)
         _check_overwritten(table, table_options, old, (table_options.clone_col, status_col))
-        inferred = _infer(table, rows, options, table_options)
+        calls = _fill_calls(table, rows, options.method, table_options, old)
         vectors = None
         if options.method == "embedding":
             vectors = _vectors(table, rows, table_options, progress or Progress())
         clones = assign_clones(rows, options, vectors)
-        written = _written(table_options.clone_col, status_col, clones, inferred)
-        _check_overwritten(table, table_options, old, tuple(written))
+        written = _written(table_options.clone_col, status_col, clones, calls.inferred)
+        _check_overwritten(table, table_options, old, _changed(written, old))
         previous = old[_CLONE_COLUMN if any(old[_CLONE_COLUMN]) else table_options.clone_col]
         report = CloneReport(
             source=table.source, n_rows=len(rows), by=by, n_without_donor=donors.count("") if by else 0,
-            clones=clones, rows=rows, inferred=inferred, old=_agreement(clones.clone_id, previous),
+            clones=clones, rows=rows, calls=calls, old=_agreement(clones.clone_id, previous),
         )  # fmt: skip
         with open_output(output) as out:
             table.write(out, written)
@@ -145,41 +145,30 @@ def _written(
     return written
 
 
-def _chains(table: RearrangementTable, rows: Rearrangements) -> list[str]:
-    """Return the residues of heavy chains, "" for other rows."""
-    numberer = ImmunumNumberer()
+def _chains(table: RearrangementTable, wanted: Collection[int]) -> list[str]:
+    """Return the residues of some rows, "" for the others."""
+    numberer, wanted = ImmunumNumberer(), frozenset(wanted)
     chains = []
-    for cells, locus in zip(table.cells(SOURCE_COLUMNS), rows.locus, strict=True):
+    for i, cells in enumerate(table.cells(SOURCE_COLUMNS)):
         chain = ""
-        if locus in ("IGH", ""):
+        if i in wanted:
             chain = residues_of_row(dict(zip(SOURCE_COLUMNS, cells, strict=True)), numberer)[0]
         chains.append(chain.replace("-", "").replace(".", "").strip().upper())
     return chains
 
 
-def _infer(
-    table: RearrangementTable, rows: Rearrangements, options: CloneOptions, table_options: TableOptions
-) -> InferredCalls | None:
-    """Infer calls where the method needs some and most heavy chains have none; put them into the rows.
-
-    With method auto calls of too few chains are not used: those without would have no family.
-    """
-    heavy = [i for i, locus in enumerate(rows.locus) if locus in ("IGH", "")]
-    if options.method not in ("auto", *CALL_METHODS) or not heavy or has_calls(rows, heavy):
-        return None
-    chains = _chains(table, rows)
-    if not any(chains):
-        return None
-    found = infer_calls(chains, table_options.germlines)
-    with_junction = [i for i in heavy if rows.nucleotides[i] or rows.residues[i]]
-    given = rows.calls
-    rows.calls = [
-        new if i_chain else old for new, old, i_chain in zip(found.calls, given, chains, strict=True)
-    ]
-    if options.method == "auto" and not has_calls(rows, with_junction, INFERRED):
-        rows.calls = given
-        return None
-    return found
+def _fill_calls(
+    table: RearrangementTable,
+    rows: Rearrangements,
+    method: str,
+    options: TableOptions,
+    old: Mapping[str, Sequence[str]],
+) -> FilledCalls:
+    """Find calls for heavy chains without; those that the table has as inferred stand, if they may."""
+    known = None
+    if options.germlines == Germlines() and not options.overwrite:
+        known = list(zip(*(old[name] for name in INFERRED_COLUMNS), strict=True))
+    return fill_calls(rows, method, options.germlines, known, lambda wanted: _chains(table, wanted))
 
 
 def _vectors(
@@ -190,7 +179,7 @@ def _vectors(
         is_heavy = [locus in ("IGH", "") for locus in rows.locus]
         ids = [cell for (cell,) in table.cells(("sequence_id",))]
         return given_vectors(options.vectors, ids, is_heavy)
-    chains = _chains(table, rows)
+    chains = _chains(table, [i for i, locus in enumerate(rows.locus) if locus in ("IGH", "")])
     if not any(chains):
         raise TableFormatError(
             table.source,
@@ -205,7 +194,20 @@ def _vectors(
 # --- Columns ---------------------------------------------------------------------------------------
 
 
-def _donor_column(table: RearrangementTable, by: str | None) -> str:
+def donor_column(table: RearrangementTable, by: str | None) -> str:
+    """Return the column of the donor; "" where the table is one donor.
+
+    Parameters
+    ----------
+    table : RearrangementTable
+    by : str or None
+        As the user named it; None: the first of `DONOR_COLUMNS` that is there.
+
+    Raises
+    ------
+    TableFormatError
+        If there is no such column.
+    """
     if by is None:
         return next((name for name in DONOR_COLUMNS if name in table.columns), "")
     if by not in table.columns:
@@ -251,6 +253,15 @@ def _check_overwritten(
                 f"column {name!r} is there already and holds values",
                 hint="pass --overwrite to replace it, or --clone-col NAME to write another column",
             )
+
+
+def _changed(written: Mapping[str, Sequence[str]], old: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the columns to write that would lose a value."""
+    return [
+        name
+        for name, cells in written.items()
+        if any(before and before != cell for before, cell in zip(old[name], cells, strict=True))
+    ]
 
 
 def _agreement(ids: Sequence[str], old: Sequence[str]) -> Agreement | None:

@@ -17,7 +17,7 @@ from plmsearch.formats.rearrangements import RearrangementTable, open_rearrangem
 from plmsearch.formats.tables import is_missing
 from plmsearch.genes import call_genes, call_locus
 from plmsearch.metadata import FALSE_TEXTS
-from plmsearch.repertoire.clone_table import DONOR_COLUMNS
+from plmsearch.repertoire.clone_table import donor_column
 from plmsearch.repertoire.clonotype import translate
 from plmsearch.repertoire.mutation import MUTATION_COLUMNS, mutated_shares, v_part
 from plmsearch.repertoire.rows import Codes, CountName, RepertoireRows
@@ -184,7 +184,7 @@ class _Reader:
 
     def add(self, table: RearrangementTable, number: int) -> None:
         """Read one table."""
-        report, by = self.report, self._donor_column(table)
+        report, by = self.report, donor_column(table, self._options.by)
         self._check_unit(table)
         report.sources.append(table.source)
         report.donor_columns[table.source] = by
@@ -205,16 +205,6 @@ class _Reader:
             place += len(chunk)
         report.n_rows += place
         self._add_mutated(identities, aligned, table.source)
-
-    def _donor_column(self, table: RearrangementTable) -> str:
-        by = self._options.by
-        if by is None:
-            return next((name for name in DONOR_COLUMNS if name in table.columns), "")
-        if by not in table.columns:
-            raise TableFormatError(
-                table.source, f"there is no column {by!r}", hint="name the column of the donor with --by"
-            )
-        return by
 
     def _check_unit(self, table: RearrangementTable) -> None:
         column = _COLUMN_OF.get(self._options.count, "")

@@ -6,7 +6,12 @@ The *identity* of two CDR3 of one length is the share of positions with the same
 families are made with (1 minus the normalised Hamming distance, Gupta et al. 2017,
 doi:10.4049/jimmunol.1601850), and it has no gaps: a CDR3 that lost a residue is another length. Lengths
 that differ are compared by edit distance (Levenshtein): ``(longest - distance) / longest``, so that one
-residue more than 14 leaves an identity of 14/15. An unknown residue (X) is a letter like any other.
+residue more than 14 leaves an identity of 14/15.
+
+An identity is what is *known* to agree: a position where one of the two has an unknown residue (X, B, Z, J)
+is never a match, not even with the same letter. So "at least 0.8" holds whatever the unknown residues are.
+Clonal families take the other side, as Change-O does (an unknown letter never differs there): a base that was
+not read must not part a family.
 
 A *junction* is the CDR3 with the conserved residues around it: C104 before, W118 or F118 behind.
 """
@@ -35,6 +40,12 @@ SAME = ("v", "j", "cdr3_length")
 
 #: Residues that end a junction.
 _AROMATIC = ("W", "F")
+
+#: Letters that do not say which residue: any; D or N; E or Q; I or L.
+_UNKNOWN = "XBZJ"
+#: A letter that no CDR3 has stands for them on one side of a comparison, so that they match nothing.
+_NOTHING = "-"
+_MASK = str.maketrans(dict.fromkeys(_UNKNOWN, _NOTHING))
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +168,11 @@ def cdr3_identity(first: str, second: str) -> float:
     --------
     >>> cdr3_identity("ARDYW", "ARDFW"), cdr3_identity("ARDYW", "ARDDYW") == 5 / 6, cdr3_identity("", "")
     (0.8, True, 0.0)
+    >>> cdr3_identity("ARXYW", "ARXYW")
+    0.8
     """
     longest = max(len(first), len(second))
+    first = first.translate(_MASK)
     if not first or not second:
         return 0.0
     if len(first) == len(second):
@@ -211,6 +225,7 @@ class Cdr3List:
             Places in the list, in no order.
         identities : ndarray, dtype=float64, shape=(n,)
         """
+        query = query.translate(_MASK)
         lengths = [len(query)] if same_length else list(self._of_length)
         parts = [self._of_length[n].find(query, least) for n in lengths if query and n in self._of_length]
         numbers = [np.empty(0, dtype=np.int64), *(part[0] for part in parts)]

@@ -80,7 +80,9 @@ def _full_disk(given: argparse.Namespace) -> Iterator[Tally]:
 
 
 def _random(given: argparse.Namespace) -> Iterator[Tally]:
-    yield kill_at_random(_BOUNDED["random"] * (5 if given.full else 1), random.Random(given.seed))
+    n = _BOUNDED["random"] * (5 if given.full else 1)
+    for of, share in (("chains", 1), ("antibodies", 4)):
+        yield kill_at_random(n // share, random.Random(given.seed), of)
 
 
 def _flips(given: argparse.Namespace) -> Iterator[Tally]:

@@ -1,8 +1,9 @@
 """Kill a writer and two readers at random moments of a mixed workload.
 
 The writer tells in a journal what it is about to do and what has returned; the oracle applies that to a
-dictionary. Run as ``python -m torture.kills ROLE DATABASE JOURNAL`` this module is such a process: it
-forks the one that works, so that the next needs no loading.
+dictionary. Run as ``python -m torture.kills ROLE DATABASE JOURNAL KIND`` this module is such a process: it
+forks the one that works, so that the next needs no loading. The kind says what is written: ``chains`` or
+``antibodies``, constructs with variable domains.
 """
 
 from __future__ import annotations
@@ -16,18 +17,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from plmsearch.backup import backup, restore
 from plmsearch.database import Database, open_database
+from plmsearch.embedding.spec import Preset, SpaceRequest
 from plmsearch.errors import PlmsearchError
-from plmsearch.ingest.report import AddOptions
+from plmsearch.ingest.report import AddOptions, GeneOptions
+from plmsearch.ingest.scan import RecordList
 from plmsearch.optimize import optimize
+from plmsearch.search.hits import Hit
 from plmsearch.sequences import SequenceRecord
 from plmsearch.verify import verify
+from torture import domains
+from torture.domains import construct
 from torture.oracle import Problem, Tally, compare, searched
 from torture.tracer import environment
 from torture.workload import ROWS_AT_ONCE, State, applied, peptide, small_chunks, vectors_of
@@ -38,12 +44,21 @@ _WEIGHTS = {_ADD: 40, _REPLACE: 25, _DELETE: 20, _BACKUP: 8, _OPTIMIZE: 7}
 _MAX_RECORDS = 60
 _TOLERANCE = 1e-5
 _ROLES = ("writer", "reader", "reader")
+_MAKE = {"chains": peptide, "antibodies": construct}
+#: Between two kills: a process that numbers loads polars first, whose threads a fork would not have.
+_PAUSE_S = {"chains": (0.01, 0.4), "antibodies": (0.1, 2.0)}
+_OPTIONS = {
+    "chains": AddOptions(on_duplicate="replace"),
+    "antibodies": AddOptions(on_duplicate="replace", genes=GeneOptions(species="human")),
+}
 
 
 # --- What the processes do -----------------------------------------------------------------------
 
 
-def plan(state: State, rng: random.Random) -> tuple[str, list[tuple[str, str, str]]]:
+def plan(
+    state: State, rng: random.Random, make: Callable[[random.Random], str]
+) -> tuple[str, list[tuple[str, str, str]]]:
     """Draw the next operation, and the records it is about."""
     kind = rng.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
     ids = list(state)
@@ -57,7 +72,7 @@ def plan(state: State, rng: random.Random) -> tuple[str, list[tuple[str, str, st
     fresh = [f"n{number}_{i}" for i in range(n)]
     names = [rng.choice(ids) if kind == _REPLACE and ids and rng.random() < 0.7 else i for i in fresh]
     known = [residues for residues, _ in state.values()]
-    made = [rng.choice(known) if known and rng.random() < 0.2 else peptide(rng) for _ in names]
+    made = [rng.choice(known) if known and rng.random() < 0.2 else make(rng) for _ in names]
     return kind, [(i, r, f"version {number}") for i, r in zip(dict.fromkeys(names), made, strict=False)]
 
 
@@ -73,21 +88,23 @@ def outcomes(state: State, kind: str, given: Sequence[Sequence[str]]) -> list[St
     return [applied(state, records[:end], replace=True) for end in ends]
 
 
-def _write(path: Path, journal: Path) -> None:
+def _write(path: Path, journal: Path, of: str) -> None:
     """Do one operation after the other, and say so before and after each."""
     told = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     rng = random.Random(journal.with_name("seed").read_text())
     state: State = {i: (r, d) for i, (r, d) in json.loads(journal.with_name("state").read_text()).items()}
     with open_database(path, create=True) as db:
         while True:
-            kind, given = plan(state, rng)
+            kind, given = plan(state, rng, _MAKE[of])
             os.write(told, (json.dumps(["begin", kind, given]) + "\n").encode())
-            _operate(db, kind, given, journal.with_name("backup"))
+            _operate(db, kind, given, journal.with_name("backup"), _OPTIONS[of])
             os.write(told, b'["done"]\n')
             state = outcomes(state, kind, given)[-1]
 
 
-def _operate(db: Database, kind: str, given: Sequence[Sequence[str]], target: Path) -> None:
+def _operate(
+    db: Database, kind: str, given: Sequence[Sequence[str]], target: Path, options: AddOptions
+) -> None:
     if kind == _DELETE:
         db.delete([i for i, _, _ in given])
     elif kind == _BACKUP:
@@ -97,35 +114,40 @@ def _operate(db: Database, kind: str, given: Sequence[Sequence[str]], target: Pa
         optimize(db)
     else:
         records = [SequenceRecord(*row) for row in given]
-        db.add(records, model="kmer", options=AddOptions(on_duplicate="replace"))
+        db.add(records, model="kmer", options=options)
 
 
-def _read(path: Path, journal: Path) -> None:
+def _read(path: Path, _journal: Path, of: str) -> None:
     """Search without end; the score of every hit must be that of its residues."""
     rng = random.Random(os.getpid())
     while True:
         with open_database(path) as db:
             for _ in range(20):
-                query = peptide(rng)
+                query = peptide(rng) if of == "chains" else rng.choice(domains.QUERIES)
                 hits = db.search([query], k=30)[0] if db.spaces() else []
-                vectors = vectors_of([query, *(h.residues for h in hits)])
-                units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-                scores = units[1:] @ units[0]
-                wrong = [h.target for h, s in zip(hits, scores, strict=True) if abs(h.score - s) > _TOLERANCE]
+                wrong = (_wrong_hits if of == "chains" else domains.wrong_hits)(query, hits)
                 if wrong:
                     raise RuntimeError(f"scores of {wrong} are not those of their residues")
+
+
+def _wrong_hits(query: str, hits: list[Hit]) -> list[str]:
+    """Targets whose score is not that of the residues they show."""
+    vectors = vectors_of([query, *(h.residues for h in hits)])
+    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    scores = units[1:] @ units[0]
+    return [h.target for h, s in zip(hits, scores, strict=True) if abs(h.score - s) > _TOLERANCE]
 
 
 def role() -> None:
     """Fork a process that plays a role, each time a line comes in; print its id, then how it ended."""
     small_chunks()
     play = _write if sys.argv[1] == "writer" else _read
-    path, journal = Path(sys.argv[2]), Path(sys.argv[3])
+    path, journal, of = Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
     for _ in sys.stdin:
         child = os.fork()
         if child == 0:
             try:
-                play(path, journal)
+                play(path, journal, of)
             except BaseException as error:
                 kind = "typed " if isinstance(error, PlmsearchError) else ""
                 journal.with_name("errors").open("a").write(f"{sys.argv[1]}: {kind}{error!r}\n")
@@ -141,10 +163,10 @@ def role() -> None:
 class _Actor:
     """A process with everything loaded, and the child of it that is at work."""
 
-    def __init__(self, name: str, path: Path, journal: Path) -> None:
+    def __init__(self, name: str, path: Path, journal: Path, of: str) -> None:
         self.name = name
         self._parent = subprocess.Popen(
-            [sys.executable, "-m", "torture.kills", name, str(path), str(journal)],
+            [sys.executable, "-m", "torture.kills", name, str(path), str(journal), of],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(),
         )  # fmt: skip
 
@@ -166,21 +188,24 @@ class _Actor:
         self._parent.communicate()
 
 
-def kill_at_random(n: int, rng: random.Random) -> Tally:
+def kill_at_random(n: int, rng: random.Random, of: str = "chains") -> Tally:
     """Kill `n` times; two of three times the writer."""
-    tally = Tally("KILL at random, a writer and two readers")
+    tally = Tally(f"KILL at random, a writer of {of} and two readers")
     with tempfile.TemporaryDirectory(prefix="torture-kills-") as folder:
         path, journal = Path(folder) / "db", Path(folder) / "journal"
         with open_database(path, create=True) as db:
-            db.add([("first", peptide(rng))], model="kmer")
+            preset: Preset = "whole" if of == "chains" else "antibody"
+            first = peptide(rng) if of == "chains" else domains.QUERIES[0]
+            rows = RecordList([SequenceRecord("first", first)])
+            db.add_inputs([rows], request=SpaceRequest("kmer", preset=preset), options=_OPTIONS[of])
             state = {r.record_id: (r.residues, r.description) for r in db.repository.all_records()}
-        actors = [_Actor(name, path, journal) for name in _ROLES]
+        actors = [_Actor(name, path, journal, of) for name in _ROLES]
         _prepare(journal, state, rng)
         for actor in actors:
             actor.start()
         for number in range(n):
             actor = rng.choice([actors[0], *actors])
-            time.sleep(rng.uniform(0.01, 0.4))
+            time.sleep(rng.uniform(*_PAUSE_S[of]))
             ended_by = actor.kill()
             problems = (
                 list(_errors(journal))

@@ -16,6 +16,7 @@ from plmsearch.database import Database, open_database
 from plmsearch.errors import DatabaseNotFound, NotADatabase, PlmsearchError
 from plmsearch.store.schema import HEAD
 from plmsearch.verify import verify
+from torture import domains
 from torture.workload import Operation, State, vectors_of
 
 QUERIES = ["EVQLVESGGGLVQPGGSLRLSCAASGF", "MKTAYIAKQRQISFVKSHFSRQ"]
@@ -158,6 +159,9 @@ def searched(db: Database, state: State) -> Iterator[Problem]:
     """Compare vectors and search results with those computed from the residues."""
     ids = list(state)
     if not ids:
+        return
+    if any(s.spec.reads_domains for s in db.spaces()):
+        yield from (Problem("silent differences", what) for what in domains.differences(db, state))
         return
     expected = vectors_of([state[i][0] for i in ids])
     if np.abs(db.vectors(ids, space="kmer/1/whole/mean") - expected).max() > _TOLERANCE:

@@ -15,6 +15,7 @@ from typing import TypeAlias
 from zipfile import BadZipFile
 
 import numpy as np
+from support import VH
 
 from plmsearch.backup import backup, restore
 from plmsearch.database import open_database
@@ -28,7 +29,8 @@ from plmsearch.exchange.exporting import export
 from plmsearch.exchange.merging import merge
 from plmsearch.formats.output import open_output_path
 from plmsearch.ingest import chunks
-from plmsearch.ingest.report import AddOptions
+from plmsearch.ingest.report import AddOptions, GeneOptions
+from plmsearch.ingest.scan import RecordList
 from plmsearch.optimize import optimize
 from plmsearch.repair import repair
 from plmsearch.sequences import STANDARD_RESIDUES, SequenceRecord
@@ -36,6 +38,7 @@ from plmsearch.store import schema
 from plmsearch.store.schema import HEAD
 from plmsearch.upgrade import upgrade
 from plmsearch.verify import verify
+from torture.domains import constructs
 from torture.next_schema import next_schema
 
 #: Residues and description by record id.
@@ -158,6 +161,18 @@ DELETED = ["r1", "twin", "r7"]
 AFTER_DELETE = {i: c for i, c in applied({}, BASE).items() if i not in DELETED}
 
 
+ANTIBODIES = [
+    *constructs(0, 9, seed=1),
+    SequenceRecord("twin", constructs(2, 1, seed=1)[0].sequence, "as r0"),
+]
+MORE_ANTIBODIES = [
+    *constructs(100, 5, seed=2),
+    ANTIBODIES[3],
+    SequenceRecord("r1", VH, "renamed"),
+    *constructs(200, 2, seed=3),
+]
+
+
 #: The newest database of the tests of `upgrade`; what it holds but for ``r4``.
 GOLDEN = Path(__file__).resolve().parents[1] / "data" / "golden" / HEAD
 GOLDEN_STATE: State = {
@@ -176,6 +191,14 @@ def _add(root: Path, given: Sequence[SequenceRecord], *, replace: bool = False, 
         db.add(given, model="kmer", options=options)
 
 
+def _add_domains(root: Path, given: Sequence[SequenceRecord], *, name: str = "db") -> None:
+    """Of one species, so that genes do not depend on which chains come together."""
+    options = AddOptions(on_duplicate="rename", genes=GeneOptions(species="human"))
+    with open_database(root / name, create=True) as db:
+        request = None if db.exists else SpaceRequest("kmer", preset="antibody")
+        db.add_inputs([RecordList(given)], request=request, options=options)
+
+
 def _create(root: Path) -> None:
     _add(root, BASE, name=NEW_PLACE)
 
@@ -183,6 +206,29 @@ def _create(root: Path) -> None:
 def _base(root: Path) -> None:
     _add(root, BASE[:6])
     _add(root, BASE[6:])
+
+
+def _antibodies(root: Path) -> None:
+    _add_domains(root, ANTIBODIES)
+
+
+def _embed_domains(root: Path) -> None:
+    with open_database(root / "db") as db:
+        db.embed(SpaceRequest("kmer", regions="fwr"))
+
+
+def _damaged_antibodies(root: Path) -> None:
+    _damaged(root, _antibodies)
+
+
+def _two_of_antibodies(root: Path) -> None:
+    _add_domains(root, ANTIBODIES[:6], name="first")
+    _add_domains(root, ANTIBODIES[4:], name="second")
+
+
+def _antibodies_with_tombstones(root: Path) -> None:
+    _antibodies(root)
+    _delete(root)
 
 
 def _base_with_tombstones(root: Path) -> None:
@@ -195,8 +241,8 @@ def _delete(root: Path) -> None:
         db.delete(DELETED, ignore_missing=True)
 
 
-def _damaged(root: Path) -> None:
-    _base(root)
+def _damaged(root: Path, make: Callable[[Path], None] = _base) -> None:
+    make(root)
     file = sorted((root / "db" / "segments").iterdir())[0]
     content = bytearray(file.read_bytes())
     content[200] ^= 0x40
@@ -354,6 +400,8 @@ def _optimize(root: Path) -> None:
 
 def _operations() -> dict[str, Operation]:
     base = applied({}, BASE)
+    antibodies = applied({}, ANTIBODIES)
+    kept = {i: c for i, c in antibodies.items() if i not in DELETED}
     found = [
         Operation("create", lambda root: None, _create, prefixes({}, BASE), absent_first=True, db=NEW_PLACE),
         Operation("add", _base, _beside_a_reader(lambda root: _add(root, MORE)), prefixes(base, MORE)),
@@ -368,6 +416,24 @@ def _operations() -> dict[str, Operation]:
         Operation("merge", _two, _merge, [base], absent_first=True),
         Operation("optimize", _base_with_tombstones, _optimize, [AFTER_DELETE]),
         Operation("upgrade", _golden, _upgrade, [GOLDEN_STATE], is_upgrade=True, look=_copy_of_the_old_one),
+        Operation(
+            "add domains",
+            _antibodies,
+            _beside_a_reader(lambda root: _add_domains(root, MORE_ANTIBODIES)),
+            prefixes(antibodies, MORE_ANTIBODIES),
+        ),
+        Operation("embed domains", _antibodies, _embed_domains, [antibodies]),
+        Operation("delete domains", _antibodies, _delete, [antibodies, kept]),
+        Operation("optimize domains", _antibodies_with_tombstones, _optimize, [kept]),
+        Operation("merge domains", _two_of_antibodies, _merge, [antibodies], absent_first=True),
+        Operation(
+            "repair domains",
+            _damaged_antibodies,
+            _repair,
+            [antibodies],
+            damaged_first=True,
+            look=_quarantined,
+        ),
         Operation("export", _base, _export, [base], look=_exported, leaves=(".out.npz.", ".plmsearch-")),
         Operation("fetch", lambda root: None, _fetch, [{}], absent_first=True, db="", look=_fetched),
     ]
