@@ -7,7 +7,6 @@ import gzip
 import json
 import random
 import re
-from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -311,25 +310,6 @@ def test_the_description_says_how(tmp_path):
     cli("clones", source, "-o", tmp_path / "out.tsv", "--threshold", 0.12)
     told = json.loads((tmp_path / "out.tsv.json").read_text())
     assert told["threshold"] == {"rule": "given", "share": 0.12}
-
-
-def test_sizes_and_shares_are_of_heavy_chains_and_others_are_told_apart(tmp_path):
-    def light(cell):
-        return {"locus": "IGK", "v_call": "IGKV1-5*01", "j_call": "IGKJ1*01", "cell_id": cell}
-
-    tcr = {"locus": "TRB", "v_call": "TRBV7-9*01", "j_call": "TRBJ2-1*01", "junction": JUNCTION}
-    rows = [heavy(cell_id="c1"), heavy(cell_id="c2"), heavy(cell_id="c3", junction=OTHER)]
-    rows += [light(cell) for cell in ("c1", "c1", "c2")] + [tcr] * 4
-    out = tmp_path / "out.tsv"
-    ended = cli("clones", write(tmp_path / "in.tsv", rows), "-o", out, "--threshold", 0.1)
-    assert "3 heavy chains grouped: 2 families, 1 of one heavy chain, the largest of 2 (66.7%" in ended.err
-    assert "3 light chains have the family of their cell's heavy chain" in ended.err
-    assert "4 T-cell receptor chains: 1 clonotypes" in ended.err
-    told = json.loads((tmp_path / "out.tsv.json").read_text())
-    counts = ("n_heavy", "n_families", "largest_family", "n_light_with_family", "n_tcr_with_clonotype")
-    assert [told[name] for name in counts] == [3, 2, 2, 3, 4]
-    assert told["largest_family_share"] == pytest.approx(2 / 3) and told["n_tcr_clonotypes"] == 1
-    assert Counter(row["clone_id"] for row in read(out)) == {"1": 5, "2": 1, "3": 4}
 
 
 # --- Real and simulated sets ------------------------------------------------------------------------

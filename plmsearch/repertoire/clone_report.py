@@ -34,7 +34,12 @@ def report_lines(report: CloneReport, options: CloneOptions) -> Iterator[str]:
     yield _donors(report)
     yield from _choices(report, options)
     yield from _cut(clones, options)
-    yield from _counts(report)
+    largest = max(clones.sizes, default=0)
+    share = largest / max(clones.n_heavy, 1)
+    yield (
+        f"{report.n_rows} rows, {clones.n_heavy} heavy chains grouped: {len(clones.sizes)} families, "
+        f"{clones.sizes.count(1)} of one row, the largest of {largest} ({share:.1%})"
+    )
     if clones.convergent is not None:
         clusters = Counter(filter(None, clones.convergent))
         yield (
@@ -49,21 +54,6 @@ def report_lines(report: CloneReport, options: CloneOptions) -> Iterator[str]:
             f"agreement with the ids that were there, over {old.n} rows: ARI {old.ari:.3f}, pairwise F1 "
             f"{old.pairwise_f1:.3f}, B-cubed {old.bcubed_f1:.3f}"
         )
-
-
-def _counts(report: CloneReport) -> Iterator[str]:
-    """Say how many families there are; sizes and shares are those of heavy chains alone."""
-    clones = report.clones
-    largest = max(clones.sizes, default=0)
-    yield (
-        f"{report.n_rows} rows, {clones.n_heavy} heavy chains grouped: {len(clones.sizes)} families, "
-        f"{clones.sizes.count(1)} of one heavy chain, the largest of {largest} "
-        f"({largest / max(clones.n_heavy, 1):.1%} of them)"
-    )
-    if clones.n_light:
-        yield f"{clones.n_light} light chains have the family of their cell's heavy chain"
-    if clones.clonotypes:
-        yield f"{sum(clones.clonotypes)} T-cell receptor chains: {len(clones.clonotypes)} clonotypes"
 
 
 def _made(facts: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ a T-cell receptor, which does not mutate, the one of its own clonotype.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
@@ -108,11 +108,7 @@ class Clones:
         Rows whose locus nothing tells.
     n_donors : int
     sizes : list of int
-        Heavy chains of each family of heavy chains; they add up to `n_heavy`.
-    n_light : int
-        Light chains that have the family of their cell.
-    clonotypes : list of int
-        T-cell receptor chains of each of their clonotypes.
+        Rows of each family.
     vectors : RowVectors or None
         What method embedding compared.
     convergent : list of str or None
@@ -128,8 +124,6 @@ class Clones:
     n_assumed_heavy: int
     n_donors: int
     sizes: list[int] = field(default_factory=list)
-    n_light: int = 0
-    clonotypes: list[int] = field(default_factory=list)
     vectors: RowVectors | None = None
     convergent: list[str] | None = None
 
@@ -169,17 +163,15 @@ def assign_clones(rows: Rearrangements, options: CloneOptions, vectors: RowVecto
     family: dict[int, Hashable] = dict(zip(heavy, found.labels.tolist(), strict=True))
     if options.split_light:
         family = _split_by_light(rows, family, first=options.v_call == "first")
-    light = _light_families(rows, family, status)
-    tcr = _tcr_clonotypes(rows, status)
+    _add_light(rows, family, status)
+    _add_tcr(rows, family, status)
+    ids, sizes = _numbered(family, len(rows))
+    assumed = sum(1 for i in heavy if not rows.locus[i])
     donors = len({rows.donor[i] for i in heavy})
     clusters = None
     if options.convergent or donors > 1:
         clusters = convergent_clusters(rows, heavy, [genes[i] for i in heavy])
-    return Clones(
-        _numbered(family | light | tcr, len(rows)), status, method, unit, found, n_heavy=len(heavy),
-        n_assumed_heavy=sum(not rows.locus[i] for i in heavy), n_donors=donors, sizes=_sizes(family),
-        n_light=len(light), clonotypes=_sizes(tcr), vectors=vectors, convergent=clusters,
-    )  # fmt: skip
+    return Clones(ids, status, method, unit, found, len(heavy), assumed, donors, sizes, vectors, clusters)
 
 
 def _first_status(rows: Rearrangements, *, productive: bool) -> list[Status]:
@@ -211,21 +203,17 @@ def _best_of_cells(rows: Rearrangements, members: Sequence[int]) -> dict[tuple[s
     return best
 
 
-def _light_families(
-    rows: Rearrangements, family: Mapping[int, Hashable], status: list[Status]
-) -> dict[int, Hashable]:
-    """Find the family of each light chain, that of its cell's heavy chain."""
+def _add_light(rows: Rearrangements, family: dict[int, Hashable], status: list[Status]) -> None:
+    """Give each light chain the family of its cell's heavy chain."""
     heavy_of = _best_of_cells(rows, list(family))
-    light: dict[int, Hashable] = {}
     for i, locus in enumerate(rows.locus):
         if locus not in _LIGHT or status[i]:
             continue
         cell = _cell(rows, i)
         if cell in heavy_of:
-            light[i] = family[heavy_of[cell]]
+            family[i] = family[heavy_of[cell]]
         else:
             status[i] = "light_unpaired"
-    return light
 
 
 def _split_by_light(rows: Rearrangements, family: dict[int, Hashable], *, first: bool) -> dict[int, Hashable]:
@@ -252,29 +240,23 @@ def _split_by_light(rows: Rearrangements, family: dict[int, Hashable], *, first:
     return divided
 
 
-def _tcr_clonotypes(rows: Rearrangements, status: list[Status]) -> dict[int, Hashable]:
+def _add_tcr(rows: Rearrangements, family: dict[int, Hashable], status: list[Status]) -> None:
     """Group T-cell receptor chains of one donor, locus, V and J genes and nucleotide junction."""
-    clonotypes: dict[int, Hashable] = {}
     for i, locus in enumerate(rows.locus):
         if locus not in _TCR or status[i]:
             continue
         v, j = genes_of(rows.calls[i], first=False)
         if v and j and rows.nucleotides[i]:
-            clonotypes[i] = (rows.donor[i], locus, v, j, rows.nucleotides[i])
+            family[i] = (rows.donor[i], locus, v, j, rows.nucleotides[i])
         else:
             status[i] = "tcr"
-    return clonotypes
 
 
-def _sizes(group_of: Mapping[int, Hashable]) -> list[int]:
-    """Count the rows of each group."""
-    return list(Counter(group_of.values()).values())
-
-
-def _numbered(family: Mapping[int, Hashable], n: int) -> list[str]:
-    """Number families in the order of their first row; return the id of each row, "" for none."""
+def _numbered(family: dict[int, Hashable], n: int) -> tuple[list[str], list[int]]:
+    """Number families in the order of their first row; return ids and sizes in rows."""
     numbers: dict[Hashable, int] = {}
     ids = [""] * n
     for i in sorted(family):
         ids[i] = str(numbers.setdefault(family[i], len(numbers) + 1))
-    return ids
+    counts = Counter(one for one in ids if one)
+    return ids, [counts[str(number)] for number in numbers.values()]
