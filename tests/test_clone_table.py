@@ -13,6 +13,7 @@ from repertoires import OAS, coding, oas_row, oas_text, paired_columns, paired_r
 from support import cli, gz
 
 from plmsearch.formats.rearrangements import open_rearrangements
+from plmsearch.translation import reverse_complement
 
 JUNCTION, OTHER = coding("CARGYCSGGSCYDYW"), coding("CARPGKFHHVLARDW")
 
@@ -104,6 +105,13 @@ def test_rows_are_not_chosen_by_what_the_table_does_not_say(run):
     assert "no column 'productive'" in told
     told, _ = run([heavy(productive="T"), heavy(productive="unproductive")], "--productive", code=1)
     assert "row 2: productive is 'unproductive'" in told
+
+
+def test_a_read_of_the_other_strand_has_its_v_region_too(run):
+    sequence = coding("EVQLVESGGGLVQPGGSLRLSCAASGFNIKDTYIHWVRQAPGKG") + JUNCTION
+    rows = [heavy(sequence=sequence), heavy(sequence=reverse_complement(sequence), rev_comp="T")]
+    told, written = run(rows)
+    assert "V regions are compared too: 2 of 2 chains have one" in told and ids(written) == ["1", "1"]
 
 
 # --- Donors and cells -------------------------------------------------------------------------------

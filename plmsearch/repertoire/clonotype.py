@@ -139,9 +139,12 @@ def _given_junction(row: dict[str, str]) -> tuple[str, str]:
 
 
 def _v_region(row: dict[str, str], columns: Sequence[str], junction: str, codon: int) -> str:
-    """Return the V region of the first column in which the junction is found."""
+    """Return the V region of the first column in which the junction is found, of a read on either strand."""
     chains = (row[name].replace(".", "").replace("-", "").strip().upper() for name in columns)
-    return next((v for chain in chains if (v := v_region_before(chain, junction, codon))), "")
+    found = next((v for chain in chains if (v := v_region_before(chain, junction, codon))), "")
+    if not found and junction and "sequence" in columns:
+        found = v_region_before(reverse_complement(as_nucleotides(row["sequence"])), junction, codon)
+    return found
 
 
 def _numbered(row: dict[str, str], numberer: Numberer) -> tuple[str, str, str]:
