@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["call_families", "call_genes", "call_isotypes", "call_locus"]
+__all__ = ["call_families", "call_genes", "call_isotypes", "call_locus", "locus_name"]
 
 # The start of a name as in Change-O (changeo.Gene.gene_regex), which is what the field groups by; the
 # rest of a name ends at the allele, at white space or at what parts a list.
@@ -23,6 +23,8 @@ _CONSTANT = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _LOCUS = re.compile(r"IG[HKL]|TR[ABGD]", re.ASCII)
+#: How the Observed Antibody Space names loci.
+_LETTERS = {"H": "IGH", "K": "IGK", "L": "IGL"}
 
 
 def call_genes(call: str) -> tuple[str, ...]:
@@ -97,3 +99,15 @@ def call_locus(call: str) -> str:
     """
     match = _LOCUS.search(call)
     return match.group() if match else ""
+
+
+def locus_name(text: str) -> str:
+    """Return a locus as AIRR names it: upper case, and IGH, IGK, IGL for the H, K, L of OAS.
+
+    Examples
+    --------
+    >>> locus_name("igh "), locus_name("K"), locus_name("Multi"), locus_name("")
+    ('IGH', 'IGK', 'MULTI', '')
+    """
+    name = text.strip().upper()
+    return _LETTERS.get(name, name)

@@ -5,6 +5,7 @@ Run by ``make docs``; ``tests/test_docs.py`` fails where a file is not what this
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -20,6 +21,8 @@ from plmsearch.embedding.cards import CARDS, is_esm, is_generic
 REPO = Path(__file__).resolve().parents[1]
 
 _USAGE_ERROR = 2  # click's, and so typer's
+#: Letters of a line of text.
+_WIDTH = 106
 
 _INTRODUCTION = """\
 # Command line
@@ -107,7 +110,7 @@ def _variables() -> dict[str, str]:
 def _command_section(path: str, command: Any) -> Iterator[str]:
     yield f"## {path}\n"
     yield f"    {_usage(path, command)}\n"
-    yield f"{(command.help or '').strip()}\n"
+    yield "\n\n".join(textwrap.fill(text, _WIDTH) for text in (command.help or "").split("\n\n")) + "\n"
     arguments = [p for p in parameters(command) if not is_option(p)]
     if arguments:
         yield _table(("argument", "meaning"), [_argument_row(p) for p in arguments])

@@ -15,7 +15,7 @@ from plmsearch.database import open_database
 from plmsearch.embedding.spec import SpaceRequest
 from plmsearch.exchange import airr_export
 from plmsearch.exchange.airr_export import export_airr
-from plmsearch.formats.airr import REQUIRED_COLUMNS
+from plmsearch.formats.airr import INTEGER_FIELDS, REQUIRED_COLUMNS
 from plmsearch.formats.read import open_input
 from plmsearch.ingest.report import AddOptions
 from plmsearch.ingest.scan import RecordList
@@ -168,7 +168,7 @@ def test_types_are_those_of_the_schema():
     properties = airr.schema.RearrangementSchema.properties
     for kind, names in (
         ("boolean", airr_export._BOOLEANS),
-        ("integer", airr_export._INTEGERS),
+        ("integer", INTEGER_FIELDS),
         ("number", airr_export._NUMBERS),
     ):
         assert set(names) == {name for name, facts in properties.items() if facts.get("type") == kind}

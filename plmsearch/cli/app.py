@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import inspect
 import sys
 from typing import Annotated
 
@@ -82,6 +83,17 @@ app.command("import", epilog="Example: plmsearch import db/ per-protein.h5 --spa
 app.command(epilog="Example: plmsearch merge heavy.db/ light.db/ -o both.db/")(merge)
 app.command(epilog="Example: plmsearch doctor")(doctor)
 app.add_typer(models_app, name="models")
+
+
+def _let_help_flow(group: typer.Typer) -> None:
+    """Join the lines of help texts, which rich would break where the source does, in any terminal."""
+    for command in group.registered_commands:
+        paragraphs = (inspect.getdoc(command.callback) or "").split("\n\n")
+        command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+_let_help_flow(app)
+_let_help_flow(models_app)
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from plmsearch.domains import CHAIN_SEPARATOR
 from plmsearch.errors import ParameterError
 from plmsearch.exchange.pages import extent_of, stored_records
-from plmsearch.formats.airr import REQUIRED_COLUMNS
+from plmsearch.formats.airr import INTEGER_FIELDS, REQUIRED_COLUMNS
 from plmsearch.formats.output import STDOUT, open_output
 from plmsearch.genes import call_locus
 from plmsearch.numbering import REGIONS
@@ -44,21 +44,13 @@ _BOOLEANS = (
     "v_frameshift",
     "j_frameshift",
 )
-_INTEGERS = (
-    *(f"{s}_{place}_{end}" for s in ("v", "d", "d2", "j", "c")
-      for place in ("sequence", "germline", "alignment") for end in ("start", "end")),
-    *(f"{region}_{end}" for region in REGIONS for end in ("start", "end")),
-    *("junction_length", "junction_aa_length", "np1_length", "np2_length", "np3_length"),
-    *("n1_length", "n2_length", "n3_length", "p3v_length", "p5d_length", "p3d_length", "p5d2_length"),
-    *("p3d2_length", "p5j_length", "d_frame", "d2_frame", "consensus_count", "duplicate_count", "umi_count"),
-)  # fmt: skip
 _NUMBERS = tuple(
     f"{s}_{name}" for s in ("v", "d", "d2", "j", "c") for name in ("score", "identity", "support")
 )
 #: Types of metadata columns whose values such a field can hold.
 _HELD: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(_BOOLEANS, ("bool",)),
-    **dict.fromkeys(_INTEGERS, ("int",)),
+    **dict.fromkeys(INTEGER_FIELDS, ("int",)),
     **dict.fromkeys(_NUMBERS, ("int", "float")),
 }
 _OWN = ("sequence_id", "sequence_aa", "description")

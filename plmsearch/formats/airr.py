@@ -23,10 +23,18 @@ from plmsearch.formats.residues import (
     with_source,
 )
 from plmsearch.formats.tables import Table, check_kinds, open_table, record_id_of
-from plmsearch.numbering import ImmunumNumberer, Numberer
+from plmsearch.numbering import REGIONS, ImmunumNumberer, Numberer
 from plmsearch.sequences import SequenceRecord, Unusable
 
-__all__ = ["REQUIRED_COLUMNS", "RESIDUE_COLUMNS", "airr_records", "is_airr", "read_airr"]
+__all__ = [
+    "INTEGER_FIELDS",
+    "REQUIRED_COLUMNS",
+    "RESIDUE_COLUMNS",
+    "airr_bool",
+    "airr_records",
+    "is_airr",
+    "read_airr",
+]
 
 #: Required in the header by schema 1.6; their values may be empty.
 REQUIRED_COLUMNS = (
@@ -45,6 +53,18 @@ REQUIRED_COLUMNS = (
     "d_cigar",
     "j_cigar",
 )
+
+#: Fields of schema 1.6 that hold whole numbers.
+INTEGER_FIELDS = (
+    *(f"{s}_{place}_{end}" for s in ("v", "d", "d2", "j", "c")
+      for place in ("sequence", "germline", "alignment") for end in ("start", "end")),
+    *(f"{region}_{end}" for region in REGIONS for end in ("start", "end")),
+    *("junction_length", "junction_aa_length", "np1_length", "np2_length", "np3_length"),
+    *("n1_length", "n2_length", "n3_length", "p3v_length", "p5d_length", "p3d_length", "p5d2_length"),
+    *("p3d2_length", "p5j_length", "d_frame", "d2_frame", "consensus_count", "duplicate_count", "umi_count"),
+)  # fmt: skip
+#: What AIRR's own library reads as true and false (airr 2.0, ``schema.py``), in lower case.
+_BOOLEANS = {"t": True, "true": True, "1": True, "f": False, "false": False, "0": False}
 
 _CORE = frozenset(("sequence_id", "v_call"))
 _DISTINCTIVE = frozenset(
@@ -81,6 +101,17 @@ def is_airr(columns: Collection[str]) -> bool:
     """
     present = set(columns)
     return present >= _CORE and bool(present & _DISTINCTIVE)
+
+
+def airr_bool(text: str) -> bool | None:
+    """Read a boolean in any spelling of AIRR's library; None for an empty cell and anything else.
+
+    Examples
+    --------
+    >>> airr_bool("T"), airr_bool("false"), airr_bool("0"), airr_bool(""), airr_bool("perhaps")
+    (True, False, False, None, None)
+    """
+    return _BOOLEANS.get(text.strip().lower())
 
 
 def read_airr(path: str | Path, source: str, *, id_col: str | None = None) -> Iterator[SequenceRecord]:

@@ -2,7 +2,8 @@
 
 A unit is a CSV file, mostly packed, whose first line is a JSON object that describes it, mostly written as
 one quoted CSV cell; the header comes second. Columns are AIRR's; ``Redundancy`` is ``duplicate_count``.
-What the first line says becomes a column of each row, unless a column has that name.
+What the first line says becomes a column of each row, unless a column has that name. Two things OAS writes
+otherwise than AIRR: the locus is ``H``, ``K`` or ``L``, and whole numbers end with ``.0``.
 
 Rows have no id, so one is made: the name of the file and the number of the row. A paired unit has each
 column twice, with ``_heavy`` and ``_light``; a row becomes two, first the heavy, with one ``cell_id``. Their
@@ -14,20 +15,26 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 
 from plmsearch.errors import FileFormatError
+from plmsearch.formats.airr import INTEGER_FIELDS
 from plmsearch.formats.compression import COMPRESSION_SUFFIXES
 from plmsearch.formats.delimited import DelimitedTable, open_delimited
 from plmsearch.formats.residues import NUCLEOTIDE_COLUMNS, RESIDUE_COLUMNS
 from plmsearch.formats.views import TableView
+from plmsearch.genes import locus_name
 
 __all__ = ["open_oas", "unit_facts"]
 
 _CHAINS = ("_heavy", "_light")
 _SOURCES = frozenset((*RESIDUE_COLUMNS, *NUCLEOTIDE_COLUMNS))
 _AIRR = {"Redundancy": "duplicate_count"}
+_WHOLE = re.compile(r"(-?[0-9]+)\.0")
+
+Row = tuple[int, Sequence[str | None]]
 
 
 def unit_facts(head: bytes) -> dict[str, str | None] | None:
@@ -116,6 +123,21 @@ def _renamed(columns: Sequence[str]) -> dict[str, str]:
     return {old: new for old, new in _AIRR.items() if old in columns and new not in columns}
 
 
+def _spelt(rows: Iterator[Row], columns: Sequence[str]) -> Iterator[Row]:
+    """Write loci and whole numbers as AIRR does; any other value stays as it is."""
+    locus = columns.index("locus") if "locus" in columns else None
+    whole = [i for i, name in enumerate(columns) if name in INTEGER_FIELDS]
+    for line, values in rows:
+        cells = list(values)
+        if locus is not None and (text := cells[locus]):
+            name = locus_name(text)
+            cells[locus] = name if name.startswith("IG") else text
+        for i in whole:
+            if (text := cells[i]) and (match := _WHOLE.fullmatch(text)):
+                cells[i] = match[1]
+        yield line, cells
+
+
 def _unpaired(table: DelimitedTable, facts: Mapping[str, str | None], unit: str) -> TableView:
     names = _renamed(table.columns)
     columns = [names.get(name, name) for name in table.columns]
@@ -123,7 +145,7 @@ def _unpaired(table: DelimitedTable, facts: Mapping[str, str | None], unit: str)
     has_id = "sequence_id" in columns
     place = columns.index("sequence_id") if has_id else 0
 
-    def read() -> Iterator[tuple[int, Sequence[str | None]]]:
+    def read() -> Iterator[Row]:
         constants = tuple(more.values())
         for number, (line, cells) in enumerate(table.rows(), 1):
             if not has_id:
@@ -132,8 +154,8 @@ def _unpaired(table: DelimitedTable, facts: Mapping[str, str | None], unit: str)
                 cells[place] = cells[place] or f"{unit}_{number}"
                 yield line, (*cells, *constants)
 
-    ids = () if has_id else ("sequence_id",)
-    return TableView(table.source, "oas", (*ids, *columns, *more), read, names)
+    header = (*(() if has_id else ("sequence_id",)), *columns, *more)
+    return TableView(table.source, "oas", header, lambda: _spelt(read(), header), names)
 
 
 def _paired(table: DelimitedTable, facts: Mapping[str, str | None], unit: str) -> TableView:
@@ -144,7 +166,7 @@ def _paired(table: DelimitedTable, facts: Mapping[str, str | None], unit: str) -
     more = _added(facts, columns)
     places = [[part.get(n) for n in names if n not in ("sequence_id", "cell_id")] for part in parts]
 
-    def read() -> Iterator[tuple[int, Sequence[str | None]]]:
+    def read() -> Iterator[Row]:
         constants = tuple(more.values())
         for number, (line, cells) in enumerate(table.rows(), 1):
             made = f"{unit}_{number}"
@@ -155,7 +177,8 @@ def _paired(table: DelimitedTable, facts: Mapping[str, str | None], unit: str) -
                 values = (_cell(cells, i) for i in at)
                 yield line, (f"{given or made}{chain}", cell or made, *values, *constants)
 
-    return TableView(table.source, "oas", ("sequence_id", "cell_id", *columns, *more), read, renamed)
+    header = ("sequence_id", "cell_id", *columns, *more)
+    return TableView(table.source, "oas", header, lambda: _spelt(read(), header), renamed)
 
 
 def _chain_columns(columns: Sequence[str], chain: str) -> dict[str, int]:

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import TextIO
 
 from plmsearch.errors import TableFormatError
-from plmsearch.formats.airr import REQUIRED_COLUMNS
+from plmsearch.formats.airr import REQUIRED_COLUMNS, airr_bool
 from plmsearch.formats.delimited import DelimitedTable, open_delimited
 from plmsearch.formats.read import rereadable
 from plmsearch.formats.residues import SOURCE_COLUMNS
 from plmsearch.formats.rewrite import as_rearrangements
+from plmsearch.formats.tables import LONGEST_MISSING, is_missing
 
-__all__ = ["JUNCTION_COLUMNS", "RearrangementTable", "open_rearrangements"]
+__all__ = ["JUNCTION_COLUMNS", "RearrangementTable", "check_productive", "open_rearrangements"]
 
 #: Columns from which a junction is had, best first: nucleotides, residues, residues without the
 #: conserved two, residues or nucleotides of the whole chain.
@@ -55,14 +56,23 @@ class RearrangementTable:
     def cells(self, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
         """Yield the cells of some columns, row by row; "" for a column that is not there.
 
+        A cell that reads ``NA``, ``NaN``, ``None``, ``null`` or ``n/a`` in any case, as R and pandas write
+        one that is empty, is "" too: a donor, a cell or a clone of that name would be none. An id stays.
+
         Raises
         ------
         TableFormatError, FileFormatError
             Where a row is ragged, or the file is damaged.
         """
         places = [self.columns.index(name) if name in self.columns else -1 for name in names]
+        ids = [k for k, name in enumerate(names) if name == "sequence_id"]
+        said = _Said()
         for _, cells in self.table.raw_rows():
-            yield tuple(cells[place] if place >= 0 else "" for place in places)
+            found = [cells[place] if place >= 0 else "" for place in places]
+            told = [said[text] if len(text) <= LONGEST_MISSING else text for text in found]
+            for k in ids:
+                told[k] = found[k]
+            yield tuple(told)
 
     def write(self, out: TextIO, written: Mapping[str, Sequence[str]]) -> None:
         """Write the table with some columns anew.
@@ -92,6 +102,13 @@ class RearrangementTable:
             out.write("\t".join([row, *more]) + "\n")
 
 
+class _Said(dict[str, str]):
+    """What short cells say, each judged once: "" for one that stands for nothing."""
+
+    def __missing__(self, text: str) -> str:
+        return self.setdefault(text, "" if is_missing(text) else text)
+
+
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"' if re.search(r'[\t\r\n"]', name) else name
 
@@ -110,6 +127,25 @@ def _with_cells(row: str, cells: Mapping[int, str]) -> str:
     for place, cell in cells.items():
         texts[place] = cell
     return "\t".join(texts)
+
+
+def check_productive(table: RearrangementTable) -> None:
+    """Make sure that a table says which rows are productive, before rows are chosen by it.
+
+    Raises
+    ------
+    TableFormatError
+        If it has no such column, or a value there is no boolean; an empty cell says nothing and is fine.
+    """
+    if "productive" not in table.columns:
+        raise TableFormatError(
+            table.source, "there is no column 'productive', which --productive needs", hint="leave it out"
+        )
+    for row, (text,) in enumerate(table.cells(("productive",)), 1):
+        if text and airr_bool(text) is None:
+            raise TableFormatError(
+                table.source, f"row {row}: productive is {text!r}, which is no boolean", hint="write T or F"
+            )
 
 
 @contextmanager

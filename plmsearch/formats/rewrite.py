@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from plmsearch.errors import NucleotideSequenceError, StorageError, TranslationError
+from plmsearch.errors import FileFormatError, NucleotideSequenceError, StorageError, TranslationError
 from plmsearch.formats.compression import peek
 from plmsearch.formats.fasta import read_fasta
 from plmsearch.formats.read import open_view, refuse_contigs
@@ -67,6 +67,10 @@ def as_rearrangements(path: Path, name: str, translate: bool, contigs: str | Pat
         rows: Iterable[Sequence[str | None]] = _fasta_rows(path, name, translate=translate)
     else:
         table = open_view(path, name, head, contigs)
+        if table.format == "parquet":
+            raise FileFormatError(
+                name, "is Parquet, and rearrangements are read as text", hint="export it as TSV"
+            )
         if not isinstance(table, TableView):
             yield path
             return

@@ -24,6 +24,7 @@ from plmsearch.sequences import SequenceRecord
 
 __all__ = [
     "ID_COLUMNS",
+    "LONGEST_MISSING",
     "SEQUENCE_COLUMNS",
     "Table",
     "check_kinds",
@@ -42,7 +43,8 @@ ID_COLUMNS = ("id", "name", "record_id", "sequence_id", "accession", "entry")
 SEQUENCE_COLUMNS = ("sequence", "seq", "aa_sequence", "sequence_aa", "protein_sequence")
 
 _MISSING = frozenset(("", "na", "nan", "none", "null", "n/a"))
-_LONGEST_MISSING = max(map(len, _MISSING))
+#: Letters of the longest text that stands for nothing.
+LONGEST_MISSING = max(map(len, _MISSING))
 _MAX_LISTED = 40
 
 
@@ -294,4 +296,4 @@ def is_missing(value: object) -> bool:
     if not isinstance(value, str):
         return value is None
     text = value.strip()
-    return len(text) <= _LONGEST_MISSING and text.lower() in _MISSING
+    return len(text) <= LONGEST_MISSING and text.lower() in _MISSING

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from plmsearch.formats.cells import visible
 from plmsearch.repertoire.clone_description import CloneReport
 from plmsearch.repertoire.clones import CloneOptions, Clones
 from plmsearch.repertoire.convergence import IDENTITY
@@ -34,12 +35,7 @@ def report_lines(report: CloneReport, options: CloneOptions) -> Iterator[str]:
     yield _donors(report)
     yield from _choices(report, options)
     yield from _cut(clones, options)
-    largest = max(clones.sizes, default=0)
-    share = largest / max(clones.n_heavy, 1)
-    yield (
-        f"{report.n_rows} rows, {clones.n_heavy} heavy chains grouped: {len(clones.sizes)} families, "
-        f"{clones.sizes.count(1)} of one row, the largest of {largest} ({share:.1%})"
-    )
+    yield from _families(report)
     if clones.convergent is not None:
         clusters = Counter(filter(None, clones.convergent))
         yield (
@@ -47,13 +43,45 @@ def report_lines(report: CloneReport, options: CloneOptions) -> Iterator[str]:
             f"gene and junction length, {IDENTITY:.0%} of residues equal): likeness, not descent"
         )
     for status, n in clones.status_counts().items():
-        yield f"{n} rows without a family: {status}"
+        yield f"{n} rows without a family: {status}{_other_loci(report) if status == 'other_locus' else ''}"
     if report.old is not None:
         old = report.old
         yield (
             f"agreement with the ids that were there, over {old.n} rows: ARI {old.ari:.3f}, pairwise F1 "
             f"{old.pairwise_f1:.3f}, B-cubed {old.bcubed_f1:.3f}"
         )
+
+
+def _families(report: CloneReport) -> Iterator[str]:
+    """Say how many families there are, each locus by itself: chains of a cell are no members more."""
+    clones = report.clones
+    sizes, receptors = clones.sizes, clones.receptor_sizes
+    if sizes:
+        yield (
+            f"{report.n_rows} rows, {clones.n_heavy} heavy chains grouped: {len(sizes)} families, "
+            f"{sizes.count(1)} of one chain, the largest of {_share(sizes)}"
+        )
+    else:
+        yield f"{report.n_rows} rows, no heavy chain in a family"
+    if clones.n_light:
+        yield f"{clones.n_light} light chains have the family of their cell"
+    if receptors:
+        yield (
+            f"{sum(receptors)} T-cell receptor chains in {len(receptors)} clonotypes, the largest of "
+            f"{_share(receptors)}"
+        )
+
+
+def _share(sizes: Sequence[int]) -> str:
+    return f"{sizes[0]} ({sizes[0] / sum(sizes):.1%})"
+
+
+def _other_loci(report: CloneReport) -> str:
+    """Name the loci that are none, the most frequent first."""
+    rows = zip(report.rows.locus, report.clones.status, strict=True)
+    loci = Counter(locus for locus, status in rows if status == "other_locus")
+    named = ", ".join(visible(locus) for locus, _ in loci.most_common(3))
+    return f" ({named}{', ...' if len(loci) > 3 else ''})"
 
 
 def _made(facts: Mapping[str, Any]) -> str:
@@ -73,6 +101,8 @@ def _donors(report: CloneReport) -> str:
 
 def _choices(report: CloneReport, options: CloneOptions) -> Iterator[str]:
     clones, rows = report.clones, report.rows
+    if not clones.n_heavy:
+        return
     yield from _missing_calls(report.calls)
     if options.method == "auto":
         yield f"method {clones.method}: {_WHY[clones.method]}"
@@ -119,6 +149,8 @@ def _cut(clones: Clones, options: CloneOptions) -> Iterator[str]:
     families = clones.families
     shares = families.thresholds
     of = "cosine distance" if clones.method == "embedding" else "of the junction"
+    if not clones.n_heavy:
+        return
     if options.threshold is not None:
         yield f"threshold {options.threshold:g}, as given"
         return

@@ -11,7 +11,7 @@ from plmsearch.embedding.options import ModelOptions
 from plmsearch.errors import ParameterError, TableFormatError
 from plmsearch.formats.airr import REQUIRED_COLUMNS
 from plmsearch.formats.output import STDOUT, open_output
-from plmsearch.formats.rearrangements import RearrangementTable, open_rearrangements
+from plmsearch.formats.rearrangements import RearrangementTable, check_productive, open_rearrangements
 from plmsearch.formats.residues import RESIDUE_COLUMNS, SOURCE_COLUMNS, residues_of_row
 from plmsearch.ingest.report import Progress
 from plmsearch.numbering import ImmunumNumberer
@@ -28,7 +28,7 @@ __all__ = ["CONVERGENT_COLUMN", "DONOR_COLUMNS", "TableOptions", "clone_table", 
 
 #: Columns that name the donor, best first. A sample is none: a family may be in several samples.
 DONOR_COLUMNS = ("subject_id", "donor")
-_CLONE_COLUMN = "clone_id"
+_CLONE_COLUMN, _STATUS_COLUMN = "clone_id", "clone_status"
 #: Column of clusters that reach over donors.
 CONVERGENT_COLUMN = "convergent_cluster"
 _PACKED = (".gz", ".zst")
@@ -41,7 +41,7 @@ class TableOptions:
     Parameters
     ----------
     by : str or None
-        Column of the donor; None: the first of `DONOR_COLUMNS` that is there, else one donor.
+        Column of the donor; None: as `donor_column` finds it.
     clone_col : str
         Column to write.
     overwrite : bool
@@ -106,6 +106,8 @@ def clone_table(
     given = table_options
     with open_rearrangements(source, translate=given.translate, contigs=given.contigs) as table:
         by = donor_column(table, table_options.by)
+        if options.productive:
+            check_productive(table)
         status_col = _check_columns(table, table_options)
         kept = (
             table_options.clone_col, _CLONE_COLUMN, status_col, CONVERGENT_COLUMN, *INFERRED_COLUMNS
@@ -195,21 +197,29 @@ def _vectors(
 
 
 def donor_column(table: RearrangementTable, by: str | None) -> str:
-    """Return the column of the donor; "" where the table is one donor.
+    """Return the column of the donor.
 
     Parameters
     ----------
     table : RearrangementTable
     by : str or None
-        As the user named it; None: the first of `DONOR_COLUMNS` that is there.
+        As the user names it; None: the first of `DONOR_COLUMNS` that names a donor in any row, else the
+        first that is there.
+
+    Returns
+    -------
+    str
+        "" if there is none: the table is one donor.
 
     Raises
     ------
     TableFormatError
-        If there is no such column.
+        If it is named and not there.
     """
     if by is None:
-        return next((name for name in DONOR_COLUMNS if name in table.columns), "")
+        present = [name for name in DONOR_COLUMNS if name in table.columns]
+        named = (name for name in present if any(cell for (cell,) in table.cells((name,))))
+        return next(named, present[0]) if len(present) > 1 else "".join(present)
     if by not in table.columns:
         raise TableFormatError(
             table.source, f"there is no column {by!r}", hint="name the column of the donor with --by"
@@ -219,9 +229,20 @@ def donor_column(table: RearrangementTable, by: str | None) -> str:
 
 def _check_columns(table: RearrangementTable, options: TableOptions) -> str:
     """Return the name of the column of reasons."""
-    if options.clone_col in (*COLUMNS, *REQUIRED_COLUMNS, CONVERGENT_COLUMN, *INFERRED_COLUMNS):
-        raise ParameterError("clone-col", options.clone_col, "a column of its own, none of AIRR's others")
-    return "clone_status" if options.clone_col == _CLONE_COLUMN else f"{options.clone_col}_status"
+    name = options.clone_col
+    taken = (
+        *COLUMNS,
+        *REQUIRED_COLUMNS,
+        *DONOR_COLUMNS,
+        CONVERGENT_COLUMN,
+        *INFERRED_COLUMNS,
+        _STATUS_COLUMN,
+    )
+    if name in (*taken, options.by):
+        raise ParameterError("clone-col", name, "a column of its own, none of AIRR's others")
+    if not name.strip() or not name.isprintable():
+        raise ParameterError("clone-col", name, "a name without tabs and line ends")
+    return _STATUS_COLUMN if name == _CLONE_COLUMN else f"{name}_status"
 
 
 def _read(

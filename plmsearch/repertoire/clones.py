@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
 from plmsearch.errors import ParameterError
-from plmsearch.repertoire.blocks import merge_genes
+from plmsearch.repertoire.blocks import Genes, merge_genes
 from plmsearch.repertoire.clonotype import Rearrangements, genes_of
 from plmsearch.repertoire.convergence import convergent_clusters
 from plmsearch.repertoire.families import Families
@@ -108,7 +108,11 @@ class Clones:
         Rows whose locus nothing tells.
     n_donors : int
     sizes : list of int
-        Rows of each family.
+        Heavy chains of each family that has some, the largest first.
+    n_light : int
+        Light chains with a family.
+    receptor_sizes : list of int
+        Rows of each clonotype of T-cell receptors, the largest first.
     vectors : RowVectors or None
         What method embedding compared.
     convergent : list of str or None
@@ -124,6 +128,8 @@ class Clones:
     n_assumed_heavy: int
     n_donors: int
     sizes: list[int] = field(default_factory=list)
+    n_light: int = 0
+    receptor_sizes: list[int] = field(default_factory=list)
     vectors: RowVectors | None = None
     convergent: list[str] | None = None
 
@@ -165,13 +171,17 @@ def assign_clones(rows: Rearrangements, options: CloneOptions, vectors: RowVecto
         family = _split_by_light(rows, family, first=options.v_call == "first")
     _add_light(rows, family, status)
     _add_tcr(rows, family, status)
-    ids, sizes = _numbered(family, len(rows))
-    assumed = sum(1 for i in heavy if not rows.locus[i])
-    donors = len({rows.donor[i] for i in heavy})
+    ids = _numbered(family, len(rows))
+    donors = {rows.donor[i] for i in heavy}
     clusters = None
-    if options.convergent or donors > 1:
+    if options.convergent or len(donors - {""}) > 1:
         clusters = convergent_clusters(rows, heavy, [genes[i] for i in heavy])
-    return Clones(ids, status, method, unit, found, len(heavy), assumed, donors, sizes, vectors, clusters)
+    return Clones(
+        ids, status, method, unit, found, n_heavy=len(heavy),
+        n_assumed_heavy=sum(1 for i in heavy if not rows.locus[i]), n_donors=len(donors),
+        sizes=_sizes(ids, rows, _HEAVY), n_light=sum(_sizes(ids, rows, _LIGHT)),
+        receptor_sizes=_sizes(ids, rows, _TCR), vectors=vectors, convergent=clusters,
+    )  # fmt: skip
 
 
 def _first_status(rows: Rearrangements, *, productive: bool) -> list[Status]:
@@ -194,11 +204,25 @@ def _cell(rows: Rearrangements, i: int) -> tuple[str, str, str] | None:
 
 
 def _best_of_cells(rows: Rearrangements, members: Sequence[int]) -> dict[tuple[str, str, str], int]:
-    """Choose one row of each cell: highest umi_count, else duplicate_count, else the first."""
+    """Choose one row of each cell: a productive one, highest umi_count, else duplicate_count.
+
+    Of equals the one whose sequence comes last, so that the order of rows does not matter.
+    """
+
+    def rank(i: int) -> tuple[object, ...]:
+        content = (
+            rows.nucleotides[i],
+            rows.residues[i],
+            rows.calls[i],
+            rows.v_nucleotides[i],
+            rows.v_residues[i],
+        )
+        return rows.productive[i], rows.weight[i], *content
+
     best: dict[tuple[str, str, str], int] = {}
     for i in members:
         cell = _cell(rows, i)
-        if cell is not None and (cell not in best or rows.weight[i] > rows.weight[best[cell]]):
+        if cell is not None and (cell not in best or rank(i) > rank(best[cell])):
             best[cell] = i
     return best
 
@@ -235,9 +259,15 @@ def _split_by_light(rows: Rearrangements, family: dict[int, Hashable], *, first:
         parts = merge_genes(genes.values())
         part_of = {i: parts[calls] for i, calls in genes.items()}
         sizes = Counter(part_of.values())
-        largest = max(sizes, key=lambda part: sizes[part]) if sizes else 0
+        named = {parts[calls]: calls for calls in sorted(parts, key=_names_of, reverse=True)}
+        # of equal parts the one of the first gene by name: the order of rows does not matter
+        largest = min(sizes, key=lambda part: (-sizes[part], _names_of(named[part])), default=0)
         divided |= {i: (label, part_of.get(i, largest)) for i in rows_of}
     return divided
+
+
+def _names_of(genes: Genes) -> tuple[list[str], list[str]]:
+    return sorted(genes[0]), sorted(genes[1])
 
 
 def _add_tcr(rows: Rearrangements, family: dict[int, Hashable], status: list[Status]) -> None:
@@ -252,11 +282,16 @@ def _add_tcr(rows: Rearrangements, family: dict[int, Hashable], status: list[Sta
             status[i] = "tcr"
 
 
-def _numbered(family: dict[int, Hashable], n: int) -> tuple[list[str], list[int]]:
-    """Number families in the order of their first row; return ids and sizes in rows."""
+def _numbered(family: dict[int, Hashable], n: int) -> list[str]:
+    """Number families in the order of their first row."""
     numbers: dict[Hashable, int] = {}
     ids = [""] * n
     for i in sorted(family):
         ids[i] = str(numbers.setdefault(family[i], len(numbers) + 1))
-    counts = Counter(one for one in ids if one)
-    return ids, [counts[str(number)] for number in numbers.values()]
+    return ids
+
+
+def _sizes(ids: Sequence[str], rows: Rearrangements, loci: Sequence[str]) -> list[int]:
+    """Count the rows of some loci by family, the largest first."""
+    counts = Counter(one for one, locus in zip(ids, rows.locus, strict=True) if one and locus in loci)
+    return sorted(counts.values(), reverse=True)

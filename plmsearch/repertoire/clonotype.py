@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from plmsearch.formats.airr import airr_bool
 from plmsearch.formats.residues import NUCLEOTIDE_COLUMNS, RESIDUE_COLUMNS, SOURCE_COLUMNS, residues_of_row
-from plmsearch.genes import call_genes, call_locus
-from plmsearch.metadata import FALSE_TEXTS
+from plmsearch.genes import call_genes, call_locus, locus_name
 from plmsearch.numbering import Domain, ImmunumNumberer, Numberer
 from plmsearch.repertoire.blocks import Genes
 from plmsearch.repertoire.vregions import v_region_before
@@ -117,13 +117,13 @@ def read_rearrangements(
         found.donor.append(donor)
         sample = row["sample_id"] or row["repertoire_id"]
         found.cell.append((sample, row["cell_id"]) if row["cell_id"] else None)
-        found.productive.append(row["productive"] not in FALSE_TEXTS)
+        found.productive.append(airr_bool(row["productive"]) is not False)
         found.weight.append((_count(row["umi_count"]), _count(row["duplicate_count"])))
     return found
 
 
 def _locus(row: dict[str, str]) -> str:
-    named = row["locus"].strip().upper()
+    named = locus_name(row["locus"])
     return named or next((locus for c in ("v_call", "j_call", "c_call") if (locus := call_locus(row[c]))), "")
 
 
@@ -139,9 +139,12 @@ def _given_junction(row: dict[str, str]) -> tuple[str, str]:
 
 
 def _v_region(row: dict[str, str], columns: Sequence[str], junction: str, codon: int) -> str:
-    """Return the V region of the first column in which the junction is found."""
+    """Return the V region of the first column in which the junction is found, of a read on either strand."""
     chains = (row[name].replace(".", "").replace("-", "").strip().upper() for name in columns)
-    return next((v for chain in chains if (v := v_region_before(chain, junction, codon))), "")
+    found = next((v for chain in chains if (v := v_region_before(chain, junction, codon))), "")
+    if not found and junction and "sequence" in columns:
+        found = v_region_before(reverse_complement(as_nucleotides(row["sequence"])), junction, codon)
+    return found
 
 
 def _numbered(row: dict[str, str], numberer: Numberer) -> tuple[str, str, str]:

@@ -35,9 +35,12 @@ def convergent_clusters(rows: Rearrangements, heavy: Sequence[int], genes: Seque
     Returns
     -------
     list of str, length n_rows
-        Numbers from 1, in the order of the clusters' first rows; "" for none.
+        Numbers from 1, in the order of the clusters' first rows; "" for none. A row that names no donor is
+        in none: it may be of any.
     """
-    known = [(i, g) for i, g in zip(heavy, genes, strict=True) if all(g) and rows.residues[i]]
+    known = [
+        (i, g) for i, g in zip(heavy, genes, strict=True) if all(g) and rows.residues[i] and rows.donor[i]
+    ]
     junctions = [rows.residues[i] for i, _ in known]
     blocks = gene_blocks([""] * len(known), [len(j) for j in junctions], [g for _, g in known])
     found = find_families(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from plmsearch._version import __version__
 from plmsearch.errors import StorageError
-from plmsearch.formats.output import open_output
+from plmsearch.formats.output import STDOUT, open_output
 from plmsearch.repertoire import report_parts as parts
 from plmsearch.repertoire.axes import as_percent
 from plmsearch.repertoire.markup import Markup, join, tag
@@ -76,8 +76,10 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
     Raises
     ------
     StorageError
-        If it is a file, or not empty and not to be overwritten.
+        If it is a file, standard output, or not empty and not to be overwritten.
     """
+    if str(folder) == STDOUT:
+        raise StorageError("standard output", "is no folder", hint="name one: several files are written")
     try:
         if folder.exists() and not folder.is_dir():
             raise StorageError(folder, "is a file", hint="name a folder")

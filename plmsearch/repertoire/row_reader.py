@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plmsearch.errors import ParameterError, TableFormatError
-from plmsearch.formats.rearrangements import RearrangementTable, open_rearrangements
+from plmsearch.formats.airr import airr_bool
+from plmsearch.formats.rearrangements import RearrangementTable, check_productive, open_rearrangements
 from plmsearch.formats.tables import is_missing
-from plmsearch.genes import call_genes, call_locus
-from plmsearch.metadata import FALSE_TEXTS
+from plmsearch.genes import call_genes, call_locus, locus_name
 from plmsearch.repertoire.clone_table import donor_column
 from plmsearch.repertoire.clonotype import translate
 from plmsearch.repertoire.mutation import MUTATION_COLUMNS, mutated_shares, v_part
@@ -30,7 +30,7 @@ SAMPLE_COLUMNS = ("sample_id", "repertoire_id")
 ALL, NONE = "all", "(none)"
 
 _COLUMNS = (
-    *SAMPLE_COLUMNS, "locus", "v_call", "j_call", "c_call", "isotype", "productive", "junction",
+    *SAMPLE_COLUMNS, "locus", "v_call", "j_call", "c_call", "isotype", "Isotype", "productive", "junction",
     "junction_aa", "cdr3_aa", "clone_id", "clone_status", "convergent_cluster", "cell_id",
     "duplicate_count", "umi_count", "v_identity", "v_call_inferred", "j_call_inferred", *MUTATION_COLUMNS,
 )  # fmt: skip
@@ -41,7 +41,7 @@ _CHUNK = 20_000
 _NO_COUNT = -2
 #: No row stands for more; sums over millions of rows stay whole numbers of 64 bits.
 _MAX_COUNT = 1 << 40
-_SUFFIXES = (".gz", ".zst", ".tsv", ".txt", ".tab")
+_SUFFIXES = (".gz", ".zst", ".tsv", ".txt", ".tab", ".csv")
 #: AIRR has v_identity as a fraction; IMGT and others write percent.
 _MAX_FRACTION, _MAX_PERCENT = 1.0, 100.0
 
@@ -186,6 +186,8 @@ class _Reader:
         """Read one table."""
         report, by = self.report, donor_column(table, self._options.by)
         self._check_unit(table)
+        if self._options.productive:
+            check_productive(table)
         report.sources.append(table.source)
         report.donor_columns[table.source] = by
         report.with_clones += [table.source] * ("clone_id" in table.columns)
@@ -232,7 +234,8 @@ class _Reader:
         self._keep("locus", self._loci({**columns, "v_call": v, "j_call": j}))
         self._keep("v_call", v)
         self._keep("j_call", j)
-        self._keep("c_call", (c or isotype for c, isotype in _rows_of(columns, "c_call", "isotype")))
+        called = _rows_of(columns, "c_call", "isotype", "Isotype")  # the last as OAS calls it
+        self._keep("c_call", (next(filter(None, names), "") for names in called))
         self._keep(
             "clone", ((number, d, c) if c else None for d, c in zip(donors, columns["clone_id"], strict=True))
         )
@@ -245,7 +248,7 @@ class _Reader:
         for name, column in (("duplicates", "duplicate_count"), ("umis", "umi_count")):
             self._part(name, self._counts_of(columns[column], column, source, place))
         self._part("cdr3", np.array([max(len(one) - 2, -1) for one in junctions], dtype=np.int16))
-        self._part("productive", np.array([text not in FALSE_TEXTS for text in columns["productive"]]))
+        self._part("productive", np.array([airr_bool(text) is not False for text in columns["productive"]]))
 
     def _calls(self, columns: Columns, name: str) -> Sequence[str]:
         """Return calls as given, or, where there is none, as inferred."""
@@ -278,7 +281,7 @@ class _Reader:
     def _loci(self, columns: Columns) -> Iterator[str]:
         locus = self._locus
         for named, v, j, c in _rows_of(columns, "locus", "v_call", "j_call", "c_call"):
-            yield named.strip().upper() or locus[v] or locus[j] or locus[c]
+            yield locus_name(named) or locus[v] or locus[j] or locus[c]
 
     def _clonotype(self, v: str, j: str, junction: str) -> str | None:
         genes = self._first_gene[v], self._first_gene[j]
@@ -305,7 +308,8 @@ class _Reader:
         if not self.report.n_rows:
             raise TableFormatError(", ".join(self.report.sources), "no table has a row")
         joined = {name: np.concatenate(self._parts.pop(name)) for name in list(self._parts)}
-        kept = joined.pop("productive").astype(bool) | (not self._options.productive)
+        joined["productive"] = joined["productive"].astype(bool)
+        kept = joined["productive"] | (not self._options.productive)
         self.report.n_not_productive = int((~kept).sum())
         columns = {name: values[kept] for name, values in joined.items()}
         codes = {f"{name}s": codes for name, codes in self._codes.items() if name not in ("locus", "cell")}

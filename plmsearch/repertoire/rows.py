@@ -64,6 +64,8 @@ class RepertoireRows:
         Clone of one donor in one table; V gene, J gene and junction; convergent cluster.
     cell : ndarray, dtype=int32, shape=(n,)
         Cell within its sample.
+    productive : ndarray, dtype=bool, shape=(n,)
+        False only where the table says so.
     duplicates, umis : ndarray, dtype=int64, shape=(n,)
         -1 where not told.
     cdr3 : ndarray, dtype=int16, shape=(n,)
@@ -85,6 +87,7 @@ class RepertoireRows:
     clonotype: NDArray[np.int32]
     cluster: NDArray[np.int32]
     cell: NDArray[np.int32]
+    productive: NDArray[np.bool_]
     duplicates: NDArray[np.int64]
     umis: NDArray[np.int64]
     cdr3: NDArray[np.int16]
@@ -111,7 +114,8 @@ def counted_rows(rows: RepertoireRows, count: CountName) -> tuple[NDArray[np.int
     rows : RepertoireRows
     count : str
         ``rows``: 1 each. ``duplicate_count``, ``umi_count``: as the column says. ``cells``: 1 for one
-        row of each cell and locus, that of most UMIs, then most duplicates, then the first.
+        row of each cell and locus: a productive one, of these that of most UMIs, then most duplicates, then
+        the first.
 
     Returns
     -------
@@ -137,7 +141,7 @@ def _told(counts: NDArray[np.int64], name: str) -> tuple[NDArray[np.int64], dict
 
 def _one_of_each_cell(rows: RepertoireRows) -> tuple[NDArray[np.int64], dict[str, int]]:
     n = len(rows)
-    order = np.lexsort((np.arange(n), -rows.duplicates, -rows.umis, rows.locus, rows.cell))
+    order = np.lexsort((np.arange(n), -rows.duplicates, -rows.umis, ~rows.productive, rows.locus, rows.cell))
     new = np.ones(n, dtype=bool)
     keys: Sequence[NDArray[np.int32]] = (rows.cell[order], rows.locus[order])
     if n > 1:
@@ -146,4 +150,4 @@ def _one_of_each_cell(rows: RepertoireRows) -> tuple[NDArray[np.int64], dict[str
     weights[order] = new & (rows.cell[order] >= 0)
     without = int((rows.cell < 0).sum())
     others = n - without - int(weights.sum())
-    return weights, {"no cell_id": without, "another chain of its cell and locus has more UMIs": others}
+    return weights, {"no cell_id": without, "another chain of its cell and locus counts": others}

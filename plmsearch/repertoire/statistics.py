@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plmsearch.errors import ParameterError
+from plmsearch.genes import locus_name
 from plmsearch.repertoire.abundance import Abundance
 from plmsearch.repertoire.diversity import Diversity, common_depth, diversity
-from plmsearch.repertoire.row_reader import ReadOptions, read_rows
+from plmsearch.repertoire.row_reader import NONE, ReadOptions, read_rows
 from plmsearch.repertoire.rows import COUNTS, RepertoireRows, counted_rows
 from plmsearch.repertoire.sharing import Members, Shared, members_of, shared, tally
 from plmsearch.repertoire.summary import (
@@ -97,6 +98,7 @@ def _locus_of_clones(rows: RepertoireRows, wanted: str | None) -> str:
     """Return the wanted locus, else IGH if there is any, else the locus of most rows."""
     texts = rows.loci.texts
     if wanted is not None:
+        wanted = locus_name(wanted)
         if wanted not in texts:
             raise ParameterError("locus", wanted, f"one that the input has: {', '.join(sorted(texts))}")
         return wanted
@@ -228,10 +230,14 @@ def _members(
 def _convergence(
     rows: RepertoireRows, weights: NDArray[np.int64], groups: Sequence[Group], options: StatisticsOptions
 ) -> list[Convergence]:
-    """Compare donors by clonotypes, and by convergent clusters where the table has some."""
+    """Compare donors by clonotypes, and by convergent clusters where the table has some.
+
+    Rows that name no donor are left out: they may be of any.
+    """
     donors, donor_of = _donor_numbers(groups)
-    if len(donors) < 2:
+    if len(set(donors) - {NONE}) < 2:
         return []
+    weights = weights * _names_donor(rows, groups)
     found = []
     for kind, codes, values in (
         ("clonotype", rows.clonotype, rows.clonotypes),
@@ -248,6 +254,11 @@ def _convergence(
         names = {t.code: _name_of(texts[t.code]) for t in tallies}
         found.append(Convergence(kind, tuple(donors), pairs, depth, tallies, names))
     return found
+
+
+def _names_donor(rows: RepertoireRows, groups: Sequence[Group]) -> NDArray[np.bool_]:
+    """Tell which rows name their donor."""
+    return np.array([group.donor != NONE for group in groups], dtype=bool)[rows.sample]
 
 
 def _name_of(value: object) -> str:
@@ -278,13 +289,15 @@ def _missing(
             ("clones", "no clone_id", here & (rows.clone < 0)),
         ]
     if summary.convergence:
-        reasons.append(
+        named = _names_donor(rows, [sample.group for sample in summary.samples])
+        reasons += [
+            ("convergence", "no donor named", here & ~named),
             (
                 "convergence",
                 "no clonotype: V gene, J gene or junction is missing",
-                here & (rows.clonotype < 0),
-            )
-        )
+                here & named & (rows.clonotype < 0),
+            ),
+        ]
     for part, reason, which in reasons:
         if which.any():
             yield LeftOut(part, reason, int(which.sum()))

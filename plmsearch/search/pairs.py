@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from plmsearch.metadata import FALSE_TEXTS
+from plmsearch.formats.airr import airr_bool
 from plmsearch.types import Bool1D, Int1D
 
 __all__ = ["LIGHT_LOCI", "PAIR_COLUMNS", "Chain", "Pairs", "chain_of", "is_paired_locus", "pair_chains"]
@@ -175,7 +175,7 @@ def chain_of(record: int, number: int, unit: int, locus: str, values: Mapping[st
         values.get("cell_id") or "",
         _count(values.get("umi_count")),
         _count(values.get("duplicate_count")),
-        values.get("productive") not in FALSE_TEXTS,
+        airr_bool(values.get("productive") or "") is not False,
     )
 
 
