@@ -333,7 +333,7 @@ def test_it_takes_a_hundredth_of_the_room(tmp_path):
 
 
 def test_vectors_that_float32_cannot_scale_are_written_out(tmp_path):
-    n = 120
+    n, own = 120, "external:extern/0/whole/mean"
     numbers = np.random.default_rng(0).standard_normal((n, 8)) + 0.3
     numbers[3] *= 1e-36
     numbers[5] *= 1e33
@@ -343,11 +343,11 @@ def test_vectors_that_float32_cannot_scale_are_written_out(tmp_path):
     with open_database(path, create=True) as db:
         page = open_vectors(tmp_path / "v.npy", records=tmp_path / "ids.txt")
         import_vectors(db, page, ImportOptions(space="extern"))
-    change(path, fit="centre", default="extern+centre")
+    change(path, fit="centre", default=f"{own}+centre")
     with open_database(path) as db:
-        found = [db.search(numbers.astype(np.float32)[i, None], k=n, ranking="extern")[0] for i in (3, 5, 7)]
+        found = [db.search(numbers.astype(np.float32)[i, None], k=n, ranking=own)[0] for i in (3, 5, 7)]
     unit = numbers / np.linalg.norm(numbers, axis=1, keepdims=True)
-    assert files(path) == {"extern+centre": ["unit"], "extern": ["unit"]}
+    assert files(path) == {f"{own}+centre": ["unit"], own: ["unit"]}
     for i, hits in zip((3, 5, 7), found, strict=True):
         assert [h.score for h in hits] == pytest.approx(sorted(unit @ unit[i], reverse=True), abs=ATOL)
     assert_sound(path)
