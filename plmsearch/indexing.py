@@ -150,7 +150,8 @@ def build_index(
         return IndexOutcome(name, None, "no index is wanted")
     if not ranking.keeps_vectors:
         _drop(repository, layout, stored)
-        return IndexOutcome(name, None, no_vectors(ranking))
+        small = options.kind == "auto" and kind_for(n_vectors, ranking.dim)[0] is None
+        return IndexOutcome(name, None, kind_for(n_vectors, ranking.dim)[1] if small else no_vectors(ranking))
     kind, why = cast("EngineKind | None", options.kind), "asked for"
     if options.kind == "auto":
         if stored is not None and _serves(stored, n_vectors, options):
