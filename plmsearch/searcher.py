@@ -528,7 +528,7 @@ class Searcher(Reader):
 
 def _named(n: int, loci: Sequence[str] | None, ranking: StoredRanking) -> list[Query]:
     """Name vectors, with their loci if the ranking needs them."""
-    if ranking.needs_locus and (loci is None or len(loci) != n):
+    if (ranking.transforms_by_locus and loci is None) or (loci is not None and len(loci) != n):
         given = "left out" if loci is None else f"{len(loci)} long"
         expected = (
             f"{n} long: vectors do not say of which locus they are, and {ranking.name} compares by locus "

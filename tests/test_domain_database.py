@@ -334,6 +334,15 @@ def test_hits_stay_within_the_locus_unless_asked(real):
     assert len(done.rows) == 6 and len(cli("query", real / "many", "--seq", VH, "--format", "tsv").rows) == 4
 
 
+def test_hits_of_a_model_without_centres_stay_within_the_locus_too(path):
+    with open_database(path) as db:
+        (light,) = db.search([VL], k=20)
+        assert {(h.target, h.domain.locus) for h in light} == {("scfv", "IGK"), ("pair", "IGK")}
+        (across,) = db.search([VL], k=20, options=SearchOptions(across_loci=True))
+        assert {h.target for h in across} == {i for i, _ in RECORDS} - {"none"}
+        assert {h.target for h in db.search([VH], k=20)[0]} == {i for i, _ in RECORDS} - {"none"}
+
+
 def test_receptors_of_t_cells_are_given_to_no_model_of_antibodies_unasked(tmp_path):
     with open_database(tmp_path / "db", create=True) as db:
         with pytest.raises(ModelUnavailableError, match="T-cell receptor"):
