@@ -22,7 +22,7 @@ from plmsearch.filters.parse import parse_condition
 from plmsearch.ingest.chunks import ChunkWriter, SpaceGroup, group_spaces
 from plmsearch.ingest.domain_names import refuse_ambiguous
 from plmsearch.ingest.genes import GeneFinder, gene_finder
-from plmsearch.ingest.presets import add_region_ranking
+from plmsearch.ingest.presets import add_region_ranking, check_weights
 from plmsearch.ingest.provenance import record_run
 from plmsearch.ingest.report import AddOptions, AddReport, GeneOptions, Progress
 from plmsearch.ingest.scan import Input, RecordList, Scan, scan
@@ -398,6 +398,8 @@ class Database(AllPairsSearcher, Cdr3Searcher, PairSearcher):
         new = None
         if spaces:
             check_request(request, options.long, spaces, self.path)
+            if len(self):
+                check_weights(request, spaces, self.rankings(), self.path)
             specs = [s.spec for s in spaces]
         else:
             new = choose_new_spaces(request, options.long, seen.sample, self.model_options)

@@ -156,6 +156,14 @@ def test_a_condition_and_exclusions_hold(table, db_path):
     assert without == [row for row in found if row[0] != "sim_h0002"]
 
 
+def test_a_string_that_looks_like_bases_is_said_to_be_read_as_residues(db_path):
+    told = cli("query", db_path, "--cdr3", "GCGAGAGATTAC", "--cdr3", "ARDYCGGGDA", "-k", 1)
+    assert told.code == 0 and len(told.rows) == 2
+    assert [line for line in told.err.splitlines() if "read as residues, not as bases" in line] == [
+        "plmsearch: GCGAGAGATTAC holds no other letters than ACGT: read as residues, not as bases"
+    ]
+
+
 @pytest.mark.parametrize("k", [1, 5, 200])
 def test_a_string_finds_the_records_with_the_cdr3_most_like_it(table, db_path, k):
     junction = table.loc[0, "junction_aa"]

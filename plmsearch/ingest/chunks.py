@@ -14,13 +14,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from plmsearch.domains import CHAIN_SEPARATOR, region_places
+from plmsearch.domains import CHAIN_SEPARATOR, chains_without, region_places
 from plmsearch.embedding.base import Embedder
 from plmsearch.embedding.choose import SAMPLE_SIZE
 from plmsearch.embedding.regions import EmbeddedUnits, Unit, embed_units, forward_key
 from plmsearch.ingest.batch import Batch
 from plmsearch.ingest.domain_names import DomainNames
-from plmsearch.ingest.domains import DomainFinder, disagreements, find_domains, why_no_domain
+from plmsearch.ingest.domains import (
+    DomainFinder,
+    disagreements,
+    find_domains,
+    idle_chains,
+    why_no_domain,
+)
 from plmsearch.ingest.genes import GeneFinder
 from plmsearch.ingest.prepare import Prepared, prepare
 from plmsearch.ingest.report import AddOptions, AddReport, Progress
@@ -241,6 +247,8 @@ class ChunkWriter:
             self._names.add(name, len(found), row.record)
         if not found:
             self.report.without_domain[name] = why_no_domain(row.residues)
+        if idle := idle_chains(row.residues, [domain.start for domain in found]):
+            self.report.chains_without_domain[name] = idle
         self.report.n_incomplete += sum(not domain.is_complete for domain in found)
         for column in disagreements(row.metadata, row.residues, found):
             self.report.disagreements[column] += 1
@@ -415,6 +423,8 @@ class ChunkWriter:
             notes |= {f"disagrees_{c}": 1 for c in disagreements(row.metadata, row.residues, found)}
             if len(found) != 1:
                 notes["domains"] = len(found)
+            if n_idle := len(chains_without(row.residues, [d.start for d in found])) if found else 0:
+                notes["chains_without_domain"] = n_idle
             if n_incomplete := sum(not d.is_complete for d in found):
                 notes["incomplete_domains"] = n_incomplete
         return notes
