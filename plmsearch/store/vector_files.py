@@ -160,7 +160,7 @@ def publish_segment(
         for ranking in rankings:
             is_own = len(ranking.parts) == 1 and ranking.space.space_id == space_id
             if is_own and (loci is not None or not ranking.needs_locus):
-                known = None if loci is None else [loci[i] for i in ids.tolist()]
+                known = [loci[i] for i in ids.tolist()] if loci is not None and ranking.needs_locus else None
                 derived.append(publish_derived(layout, segment_id, ranking, vectors, ids, known))
     return NewSegment(segment_id, space_id, file, stamp, rows, derived)
 
