@@ -203,6 +203,15 @@ def test_a_record_with_two_domains_is_one_hit_by_its_nearest(tmp_path):
     ]
     both = cli("query", path, "--id", "vh", "--min-cdr3-identity", 0, "--across-loci", *columns).rows
     assert [row[1:3] for row in both] == [["scfv", "1"], ["vh", "1"], ["vl", "1"]]
+    pair = cli("query", path, "--seq", f"{VH};{VL}", "--min-cdr3-identity", 1, "--same", "cdr3_length")
+    assert [row[:2] for row in pair.rows] == [
+        ["query_1#1", "scfv"], ["query_1#1", "vh"], ["query_1#2", "scfv"], ["query_1#2", "vl"]
+    ]  # fmt: skip
+    with open_database(path) as db:
+        db.embed(SpaceRequest("kmer", preset="whole"))
+    columns = ("--space", "kmer/1/whole/mean", "--format-output", "query,target,score")
+    pair = cli("query", path, "--seq", f"{VH};{VL}", "--min-cdr3-identity", 1, *columns)
+    assert [row[2] for row in pair.rows] == [""] * 4, "no model reads two chains as one"
 
 
 def test_what_is_deleted_or_in_no_domain_is_not_found(tmp_path):
