@@ -69,7 +69,7 @@ class Searcher(Reader):
         self._sizes: dict[tuple[int, tuple[int, ...], str | None], SearchedSize] = {}
         self._judges: dict[tuple[int, str], Judge] = {}
         self._counts: dict[tuple[int, str, str | None], Mapping[str, int]] = {}
-        self._of_locus: dict[tuple[int, str], Int1D] = {}
+        self._of_locus: dict[tuple[int, str, bool], Int1D] = {}
         self._most: dict[tuple[int, bool], int] = {}
 
     def searched_size(self, ranking: StoredRanking, where: str | None = None) -> SearchedSize:
@@ -487,10 +487,11 @@ class Searcher(Reader):
         selection = None if where is None else self.select(where, by_domain=ranking.reads_domains)
         if not locus or self.n_searched(ranking).keys() <= {locus}:
             return selection
-        key = (self._generation, locus)
+        by_domain = ranking.reads_domains
+        key = (self._generation, locus, by_domain)
         if key not in self._of_locus:
             self._of_locus = {k: ids for k, ids in self._of_locus.items() if k[0] == self._generation}
-            self._of_locus[key] = self.repository.sequences_of_locus(locus)
+            self._of_locus[key] = self.repository.sequences_of_locus(locus, by_domain=by_domain)
         ids = self._of_locus[key]
         if selection is None:
             return Selection(None, ids, len(ids))

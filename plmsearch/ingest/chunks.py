@@ -362,21 +362,31 @@ class ChunkWriter:
         specs = [s.spec for s in group.spaces]
         embedded = embed_units(embedder, units, specs, group.batch_tokens, on_progress=show)
         self._count_embedded(embedded, units, ids, made)
-        spaces = {s.space_id for s in group.spaces}
-        if any(r.needs_locus and r.space.space_id in spaces for r in self._rankings):
-            self._loci.update((i, self._locus_of(i, unit)) for i, unit in group.missing.items())
+        loci = self._loci_of(group)
         for space in group.spaces:
             present = group.present[space.space_id]
             keep = np.array([i not in present for i in ids.tolist()]) & embedded.present[space.spec]
             if keep.any():
-                yield self._write_segment(space, embedded, ids, keep)
+                yield self._write_segment(space, embedded, ids, keep, loci)
 
-    def _locus_of(self, sequence_id: int, unit: Unit) -> str:
-        known = "" if self._domains is None or not unit.ends else self._domains.locus(sequence_id)
-        return known or chain_locus(unit.residues)
+    def _loci_of(self, group: SpaceGroup) -> Mapping[int, str] | None:
+        """Return the loci of what a group lacks, by id, if a ranking of its spaces compares by locus."""
+        spaces = {s.space_id for s in group.spaces}
+        if not any(r.needs_locus and r.space.space_id in spaces for r in self._rankings):
+            return None
+        if group.reads_domains:
+            return None if self._domains is None else self._domains.loci(group.missing)
+        found = {i: chain_locus(unit.residues) for i, unit in group.missing.items()}
+        self._loci.update(found)
+        return found
 
     def _write_segment(
-        self, space: StoredSpace, embedded: EmbeddedUnits, ids: Int1D, keep: Bool1D
+        self,
+        space: StoredSpace,
+        embedded: EmbeddedUnits,
+        ids: Int1D,
+        keep: Bool1D,
+        loci: Mapping[int, str] | None,
     ) -> NewSegment:
         facts = zip(
             ids[keep].tolist(),
@@ -387,7 +397,7 @@ class ChunkWriter:
         )
         rows = [VectorRow(i, row, w, u, x) for row, (i, w, u, x) in enumerate(facts)]
         vectors = embedded.vectors[space.spec][keep]
-        segment_id, loci = self._batch.new_segment_id(), self._loci or None
+        segment_id = self._batch.new_segment_id()
         return publish_segment(
             self._layout, space.space_id, segment_id, vectors, rows, self._rankings, loci=loci
         )

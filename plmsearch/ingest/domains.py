@@ -200,9 +200,11 @@ class DomainFinder:
                 return known[sequence_id]
         return self._repository.domains([sequence_id]).get(sequence_id, [])
 
-    def locus(self, sequence_id: int) -> str:
-        """Return the locus of a domain that was found in a row; '' if it was not."""
-        return self._loci.get(sequence_id, "")
+    def loci(self, sequence_ids: Iterable[int]) -> dict[int, str]:
+        """Return the loci of domains that were found in a row or are stored, by the id of their sequence."""
+        found = {i: self._loci.get(i) for i in sequence_ids}
+        stored = self._repository.loci((i for i, locus in found.items() if locus is None), by_domain=True)
+        return {i: stored[i] if locus is None else locus for i, locus in found.items()}
 
     def committed(self) -> None:
         """Forget what waited for the commit."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, select
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, func, select
 from sqlalchemy.exc import DBAPIError
 
 from plmsearch.errors import StorageError
@@ -28,6 +28,7 @@ __all__ = [
     "AnySelect",
     "CatalogBase",
     "live",
+    "locus_column",
     "select_records",
     "stored_records",
     "whole_residues",
@@ -140,3 +141,15 @@ def whole_residues(sequence_id: int, residues: str, hash_bytes: bytes) -> str:
         reason = f"the residues of sequence {sequence_id} do not have the hash that is stored"
         raise StorageError("catalog.sqlite", reason, hint="restore it from a backup")
     return residues
+
+
+def locus_column(by_domain: bool) -> ColumnElement[Any]:
+    """Return the locus of a row of `sequences`: of the chain, or of the variable domain it is of others.
+
+    The numberer that found a domain gave its locus; the same residues numbered alone, or by a later version,
+    may be no domain. Domains with equal residues are of one locus: `min` picks it.
+    """
+    s, d = t.sequences.c, t.domains.c
+    if not by_domain:
+        return s.locus
+    return select(func.min(d.locus)).where(d.sequence_id == s.id).correlate(t.sequences).scalar_subquery()
