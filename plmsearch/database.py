@@ -224,9 +224,10 @@ class Database(AllPairsSearcher, Cdr3Searcher, PairSearcher):
             show.say(warning)
         with self.writing(show) as repository:
             if new is not None and not repository.spaces():
-                repository.add_first_spaces(new.specs)
-                if new.preset == "antibody":
-                    add_region_ranking(repository, asked, is_default=True)
+                with repository.at_once():  # killed between them, it would search by the first space for ever
+                    repository.add_first_spaces(new.specs)
+                    if new.preset == "antibody":
+                        add_region_ranking(repository, asked, is_default=True)
             spaces = repository.spaces()
             check_request(asked, wishes.long, spaces, self.path)
             writer = ChunkWriter(repository, Layout(self.path), self._groups(spaces), wishes, show, genes)
@@ -398,8 +399,7 @@ class Database(AllPairsSearcher, Cdr3Searcher, PairSearcher):
         new = None
         if spaces:
             check_request(request, options.long, spaces, self.path)
-            if len(self):
-                check_weights(request, spaces, self.rankings(), self.path)
+            check_weights(request, spaces, self.rankings(), self.path)
             specs = [s.spec for s in spaces]
         else:
             new = choose_new_spaces(request, options.long, seen.sample, self.model_options)

@@ -52,6 +52,7 @@ class CatalogBase:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._joined: Connection | None = None
 
     def close(self) -> None:
         """Close every connection."""
@@ -59,7 +60,10 @@ class CatalogBase:
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
-        """Run one transaction; what the database refuses becomes a `StorageError`."""
+        """Run one transaction, or go on with that of `at_once`; what is refused becomes a `StorageError`."""
+        if self._joined is not None:
+            yield self._joined
+            return
         try:
             with self._engine.begin() as connection:
                 yield connection
@@ -72,6 +76,19 @@ class CatalogBase:
         except UnicodeEncodeError as exc:  # such as half of a surrogate pair, from a file name or argument
             reason = f"{exc.object!r} is no valid Unicode and cannot be stored or looked up"
             raise StorageError("catalog.sqlite", reason) from exc
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Make one transaction of all that is asked and changed until the end: it is kept as a whole, or not.
+
+        By one thread only.
+        """
+        with self.begin() as connection:
+            self._joined = connection
+            try:
+                yield
+            finally:
+                self._joined = None
 
     def counters(self) -> Counters:
         """Return the next free ids. Only the holder of the lock may use them."""
