@@ -155,7 +155,8 @@ class Searcher(Reader):
             Name of a ranking, or spaces with transforms and weights (`plmsearch.search.rankings`); the
             default ranking if neither is given.
         loci : sequence of str, optional
-            Of vectors, for a ranking with a transform by locus: ``IGH``, ``IGK``, ``IGL``, or '' for none.
+            Of vectors: ``IGH``, ``IGK``, ``IGL``, or '' for none. A ranking with a transform by locus needs
+            them; where another one compares by locus, vectors without are compared with every locus.
         options : SearchOptions, optional
             More wishes; its `k` is replaced by `k`.
 

@@ -25,6 +25,7 @@ from support import VH, VL, break_seal, cli, ledger
 
 from plmsearch.database import open_database
 from plmsearch.embedding.spec import SpaceRequest
+from plmsearch.errors import ParameterError
 from plmsearch.optimize import optimize
 from plmsearch.search.hits import SearchOptions
 from plmsearch.sequences import SequenceRecord
@@ -72,7 +73,7 @@ def made(tmp_path_factory, centres):
     _without_gone(folder / "second", GIVEN[3:])
     merged([folder / "first", folder / "second"], folder / "merged")
     _without_gone(folder / "domains", GIVEN, chains=False)
-    for name, locus in (("unknown", "NULL"), ("emptied", "''"), ("exchanged", "'IGL'")):
+    for name, locus in (("unknown", "NULL"), ("exchanged", "'IGL'")):
         path = shutil.copytree(folder / "domains", folder / name)
         with closing(sqlite_module().connect(path / "catalog.sqlite")) as catalog:
             catalog.execute(
@@ -116,7 +117,7 @@ def _assert_right(path, centres, tmp_path):
                 assert {h.domain.locus for h in hits} == {locus}
 
 
-MADE = ["indexed", "merged", "unknown", "emptied", "exchanged"]
+MADE = ["indexed", "merged", "unknown", "exchanged"]
 
 
 @pytest.mark.parametrize("name", MADE)
@@ -175,3 +176,22 @@ def test_a_locus_of_the_input_that_is_not_the_domains_is_counted_and_changes_no_
         cli("query", tmp_path / name, "--id", "a", "--id", "b", "-k", 9).rows for name in ("with", "without")
     ]
     assert asked[0] == asked[1] and len(asked[0]) == 5
+
+
+def test_vectors_are_compared_within_the_locus_they_are_given_and_else_with_all(made):
+    with open_database(made / "unknown") as db:
+        vectors, plain = db.vectors(["vh"], space=KMER_CDR3), f"{KMER_CDR3}+none"
+        loci = {
+            given: {
+                h.domain.locus
+                for h in db.search(vectors, k=20, ranking=plain, loci=None if given is None else [given])[0]
+            }
+            for given in (None, "", "IGH", "IGK", "IGL")
+        }
+        assert loci.pop(None) == loci.pop("") == {"IGH", "IGK"}
+        assert loci == {"IGH": {"IGH"}, "IGK": {"IGK"}, "IGL": set()}
+        for given in (["IGH", "IGH"], []):
+            with pytest.raises(ParameterError, match="1 long"):
+                db.search(vectors, ranking=plain, loci=given)
+        with pytest.raises(ParameterError, match="left out"):
+            db.search(vectors, ranking=f"{KMER_CDR3}+reference")
