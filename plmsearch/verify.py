@@ -287,7 +287,8 @@ def _compare(repository: Repository, ranking: StoredRanking, found: Segment, raw
     """Return how far a derived file's vectors are from those that are computed now."""
     if ranking.is_raw:
         return unit_error(found.vectors, raw)
-    loci = loci_of(repository, found.ids.tolist()) if ranking.needs_locus else None
+    by_domain = ranking.reads_domains
+    loci = loci_of(repository, found.ids.tolist(), by_domain=by_domain) if ranking.needs_locus else None
     largest = 0.0
     for start in range(0, len(raw), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
