@@ -11,6 +11,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# Set before numpy, torch or faiss is loaded, here and in interpreters that tests start: the processes of a
+# run share the cores already, and with models and databases this small, threads only wait for each other.
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
 SHARED_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 ENVIRONMENT = ("PLMSEARCH_DB", "PLMSEARCH_WEIGHTS", "PLMSEARCH_THREADS", "ANTIBERTY_WEIGHTS_DIR")
 
