@@ -10,11 +10,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import typer.testing
 from typer.testing import CliRunner
 
 from plmsearch import database
@@ -56,6 +58,9 @@ def write_fasta(path: Path, entries: Iterable[tuple[str, str]]) -> Path:
 
 
 # --- Command line --------------------------------------------------------------------------------
+
+# A command in this process parses with one tree of commands; typer makes the tree anew for every one.
+typer.testing._get_command = cache(typer.main.get_command)
 
 
 @dataclass(frozen=True)
