@@ -16,6 +16,16 @@ from hypothesis import settings
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
+# Temporary files go to memory, where a sync waits for nothing: tests make thousands of databases. A folder
+# that a developer chose stays, and so does the usual one where there is none in memory with room.
+_MEMORY, _ROOM = Path("/dev/shm"), 2 * 10**9
+if (
+    "TMPDIR" not in os.environ
+    and os.access(_MEMORY, os.W_OK | os.X_OK)
+    and shutil.disk_usage(_MEMORY).free > _ROOM
+):
+    os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
+
 SHARED_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 ENVIRONMENT = ("PLMSEARCH_DB", "PLMSEARCH_WEIGHTS", "PLMSEARCH_THREADS", "ANTIBERTY_WEIGHTS_DIR")
 
