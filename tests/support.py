@@ -70,6 +70,8 @@ class Finished:
     code: int
     out: str
     err: str
+    #: What a terminal shows: both, in the order in which they were written.
+    output: str
 
     @property
     def rows(self) -> list[list[str]]:
@@ -84,7 +86,7 @@ def cli(*arguments: object, stdin: bytes | None = None) -> Finished:
         raise result.exception
     assert "Traceback" not in result.output
     assert "internal error" not in result.output, result.output
-    return Finished(result.exit_code, result.stdout, result.stderr)
+    return Finished(result.exit_code, result.stdout, result.stderr, result.output)
 
 
 # --- Databases -----------------------------------------------------------------------------------
