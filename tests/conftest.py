@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -36,6 +37,12 @@ atexit.register(shutil.rmtree, _cache, ignore_errors=True)
 # A busy machine is slow, not wrong; in CI the same examples run every time.
 settings.register_profile("plmsearch", deadline=None, derandomize="CI" in os.environ, print_blob=True)
 settings.load_profile("plmsearch")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported and collected out of the search for garbage: it stays until the end anyway."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
