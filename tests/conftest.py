@@ -28,6 +28,13 @@ if (
     os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
 
 SHARED_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+#: Files whose tests take longest together. They are handed out first: one that came last would keep one
+#: process busy while the others have nothing left.
+LONGEST = (
+    "test_docs.py", "test_examples.py", "test_crash.py", "test_torture.py", "test_antiberty.py",
+    "test_state_machine.py", "test_approximate.py", "test_ingest_chunks.py", "test_clones.py",
+    "test_cli_outcomes.py", "test_merge.py", "test_rankings.py", "test_nulls.py", "test_filters.py",
+)  # fmt: skip
 ENVIRONMENT = ("PLMSEARCH_DB", "PLMSEARCH_WEIGHTS", "PLMSEARCH_THREADS", "ANTIBERTY_WEIGHTS_DIR")
 
 # Of its own for each run: no test reads what a user's cache holds, or leaves anything there.
@@ -37,6 +44,15 @@ atexit.register(shutil.rmtree, _cache, ignore_errors=True)
 # A busy machine is slow, not wrong; in CI the same examples run every time.
 settings.register_profile("plmsearch", deadline=None, derandomize="CI" in os.environ, print_blob=True)
 settings.load_profile("plmsearch")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put long files first; otherwise everything stays in order."""
+    place = {Path(__file__).with_name(name): n for n, name in enumerate(LONGEST)}
+    gone = [path.name for path in place if not path.is_file()]
+    if gone:
+        raise pytest.UsageError(f"LONGEST in tests/conftest.py names files that are gone: {', '.join(gone)}")
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 def pytest_collection_finish() -> None:
