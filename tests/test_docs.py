@@ -43,7 +43,8 @@ GENERATED = REPO / "docs" / "cli.md"
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 #: What differs from run to run: times, dates, and what depends on how many chunks the time allowed.
 _VARIES = re.compile(r"in \d+\.\d s\b|\d{4}-\d\d-\d\dT\S+|generation \d+|^size +\S+ MB$")
-#: What bash may read as more than words and quotes.
+#: What bash takes as it is, and outside of it, what it may read as more than words.
+_QUOTED = re.compile("'[^']*'" + r'|"[^"$`\\!]*"')
 _SHELL = re.compile(r"[|&;<>(){}\[\]$*?~`\\#!]")
 _SCORE_TOLERANCE = 0.005
 _RELATIVE_TOLERANCE = 0.1  # of what is no score, for it is larger than 1: an E-value follows from the scores
@@ -114,7 +115,7 @@ def outputs(directory: Path) -> dict[Path, list[str]]:
 
 def run(line: str) -> str:
     """Run a line as bash does; a command by itself in this process, which has torch loaded."""
-    if line.startswith("plmsearch ") and not _SHELL.search(line):
+    if line.startswith("plmsearch ") and not _SHELL.search(_QUOTED.sub("", line)):
         return cli(*shlex.split(line)[1:]).output
     done = subprocess.run(
         ["bash", "-c", line],
