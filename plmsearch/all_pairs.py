@@ -133,7 +133,7 @@ class AllPairsSearcher(Searcher):
                 generation = self._generation
             distinct = dict.fromkeys(r.vector_id for r in page)
             new = [i for i in distinct if i not in remembered]
-            loci = dict(zip(new, loci_of(other.repository, new), strict=True)) if ranking.needs_locus else {}
+            loci = _loci_by_id(other, new, ranking)
             vectors = self._vectors(other, theirs, new, ranking, [loci[i] for i in new] if loci else None)
             first = {r.vector_id: r for r in reversed(page)}
             asked = stored_as_queries([first[i] for i in new], loci)
@@ -163,3 +163,10 @@ class AllPairsSearcher(Searcher):
         if ranking.is_raw or not sequence_ids:
             return raw
         return compared_vectors(ranking, raw, loci)
+
+
+def _loci_by_id(other: Reader, ids: Sequence[int], ranking: StoredRanking) -> dict[int, str]:
+    """Return the loci of stored sequences, or domains, if a ranking compares by locus."""
+    if not ranking.needs_locus:
+        return {}
+    return dict(zip(ids, loci_of(other.repository, ids, by_domain=ranking.reads_domains), strict=True))

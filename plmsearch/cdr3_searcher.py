@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from plmsearch.domains import CutDomain
+from plmsearch.domains import CHAIN_SEPARATOR, CutDomain
 from plmsearch.errors import EmbeddingError
 from plmsearch.ingest.domains import why_no_domain
 from plmsearch.ingest.genes import GeneFinder
@@ -149,7 +149,7 @@ class Cdr3Searcher(Searcher):
         self._refuse_unknown()
         for one in inputs:
             for record in one:
-                prepare(record, policy)
+                prepare(record, policy, takes_chains=True)
         return self._answers_of_inputs(inputs, wishes, options, ranking, policy, report)
 
     def _answers_of_inputs(
@@ -179,6 +179,8 @@ class Cdr3Searcher(Searcher):
     ) -> dict[str, Float1D]:
         """Return vectors as the ranking compares them, by hash of what was embedded."""
         specs, own = [part.space.spec for part in ranking.parts], AddReport()
+        if not ranking.reads_domains:  # no model reads several chains as one
+            records = [r for r in records if CHAIN_SEPARATOR not in r.sequence]
         found: dict[str, Float1D] = {}
         for queries, raw in embed_queries(
             records, specs, self._model, policy, self.model_options.batch_tokens, own

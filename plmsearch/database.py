@@ -22,7 +22,7 @@ from plmsearch.filters.parse import parse_condition
 from plmsearch.ingest.chunks import ChunkWriter, SpaceGroup, group_spaces
 from plmsearch.ingest.domain_names import refuse_ambiguous
 from plmsearch.ingest.genes import GeneFinder, gene_finder
-from plmsearch.ingest.presets import add_region_ranking
+from plmsearch.ingest.presets import add_region_ranking, check_weights
 from plmsearch.ingest.provenance import record_run
 from plmsearch.ingest.report import AddOptions, AddReport, GeneOptions, Progress
 from plmsearch.ingest.scan import Input, RecordList, Scan, scan
@@ -224,9 +224,10 @@ class Database(AllPairsSearcher, Cdr3Searcher, PairSearcher):
             show.say(warning)
         with self.writing(show) as repository:
             if new is not None and not repository.spaces():
-                repository.add_first_spaces(new.specs)
-                if new.preset == "antibody":
-                    add_region_ranking(repository, asked, is_default=True)
+                with repository.at_once():  # killed between them, it would search by the first space for ever
+                    repository.add_first_spaces(new.specs)
+                    if new.preset == "antibody":
+                        add_region_ranking(repository, asked, is_default=True)
             spaces = repository.spaces()
             check_request(asked, wishes.long, spaces, self.path)
             writer = ChunkWriter(repository, Layout(self.path), self._groups(spaces), wishes, show, genes)
@@ -402,6 +403,7 @@ class Database(AllPairsSearcher, Cdr3Searcher, PairSearcher):
         new = None
         if spaces:
             check_request(request, options.long, spaces, self.path)
+            check_weights(request, spaces, self.rankings(), self.path)
             specs = [s.spec for s in spaces]
         else:
             new = choose_new_spaces(request, options.long, seen.sample, self.model_options)

@@ -19,7 +19,7 @@ from plmsearch.numbering import REGIONS, Domain, Numberer, Receptor
 from plmsearch.regions import REGION_SETS
 from plmsearch.sequences import CHAIN_SEPARATOR
 
-__all__ = ["CHAIN_SEPARATOR", "REGION_SETS", "CutDomain", "cut_domains", "region_places"]
+__all__ = ["CHAIN_SEPARATOR", "REGION_SETS", "CutDomain", "chains_without", "cut_domains", "region_places"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,25 @@ def cut_domains(
             found.append(CutDomain(number, own.locus, start, start + len(cut), cut, ends, own.is_complete))
         offset += len(chain) + len(CHAIN_SEPARATOR)
     return tuple(found)
+
+
+def chains_without(residues: str, starts: Sequence[int]) -> list[int]:
+    """Return which chains of a record hold none of its variable domains, counted from 1.
+
+    Parameters
+    ----------
+    residues : str
+        Chains with `CHAIN_SEPARATOR` between them.
+    starts : sequence of int
+        Where the domains of the record begin, as `CutDomain.start`.
+
+    Examples
+    --------
+    >>> chains_without("MKTAYI;EVQLVE;AIRM", [7])
+    [1, 3]
+    """
+    numbers = {1 + residues.count(CHAIN_SEPARATOR, 0, start) for start in starts}
+    return [n for n in range(1, 2 + residues.count(CHAIN_SEPARATOR)) if n not in numbers]
 
 
 def _numbered_alone(cut: str, domain: Domain, numberer: Numberer, receptors: Sequence[Receptor]) -> Domain:

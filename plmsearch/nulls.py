@@ -115,7 +115,8 @@ def _built(
             continue
         ids = live
         if ranking.needs_locus:
-            ids = np.intersect1d(live, repository.sequences_of_locus(locus), assume_unique=True)
+            of_locus = repository.sequences_of_locus(locus, by_domain=ranking.reads_domains)
+            ids = np.intersect1d(live, of_locus, assume_unique=True)
         found.append(_of_locus(repository, blocks, ids, locus, seed, by_cdr3=ranking.needs_locus))
     return found
 

@@ -183,8 +183,9 @@ def _exchange(
         vectors = np.concatenate([s.vectors[rows] for s, rows in zip(opened, live, strict=True)])
         rows = repository.vector_rows(space.space_id, ids.tolist())
         segment_id = repository.counters().segment_id
-        rankings = repository.rankings()
-        loci = repository.loci(ids.tolist()) if any(r.needs_locus for r in rankings) else None
+        rankings, by_domain = repository.rankings(), space.spec.reads_domains
+        needs = any(r.needs_locus and r.space.space_id == space.space_id for r in rankings)
+        loci = repository.loci(ids.tolist(), by_domain=by_domain) if needs else None
         known = loci if loci is not None and len(loci) == len(ids) else None
         new = publish_segment(layout, space.space_id, segment_id, vectors, rows, rankings, loci=known)
     repository.exchange_segments([s.segment_id for s in old], new)

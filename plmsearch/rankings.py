@@ -148,7 +148,8 @@ def _fit(repository: Repository, layout: Layout, changes: RankingChanges, say: C
     space = _space_to_fit(repository, changes.space)
     vectors, ids = _sample(repository, layout, space, changes.seed)
     own = own_ranking(space, repository.rankings())
-    loci = loci_of(repository, ids) if own.needs_locus else [""] * len(ids)
+    by_domain = own.reads_domains
+    loci = loci_of(repository, ids, by_domain=by_domain) if own.needs_locus else [""] * len(ids)
     transform = fit_centre(vectors, loci) if changes.fit == "centre" else fit_whiten(vectors, loci)
     if _is_one_family(own, vectors, loci, changes.seed):
         say(

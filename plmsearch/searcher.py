@@ -69,7 +69,7 @@ class Searcher(Reader):
         self._sizes: dict[tuple[int, tuple[int, ...], str | None], SearchedSize] = {}
         self._judges: dict[tuple[int, str], Judge] = {}
         self._counts: dict[tuple[int, str, str | None], Mapping[str, int]] = {}
-        self._of_locus: dict[tuple[int, str], Int1D] = {}
+        self._of_locus: dict[tuple[int, str, bool], Int1D] = {}
         self._most: dict[tuple[int, bool], int] = {}
 
     def searched_size(self, ranking: StoredRanking, where: str | None = None) -> SearchedSize:
@@ -155,7 +155,8 @@ class Searcher(Reader):
             Name of a ranking, or spaces with transforms and weights (`plmsearch.search.rankings`); the
             default ranking if neither is given.
         loci : sequence of str, optional
-            Of vectors, for a ranking with a transform by locus: ``IGH``, ``IGK``, ``IGL``, or '' for none.
+            Of vectors: ``IGH``, ``IGK``, ``IGL``, or '' for none. A ranking with a transform by locus needs
+            them; where another one compares by locus, vectors without are compared with every locus.
         options : SearchOptions, optional
             More wishes; its `k` is replaced by `k`.
 
@@ -487,10 +488,11 @@ class Searcher(Reader):
         selection = None if where is None else self.select(where, by_domain=ranking.reads_domains)
         if not locus or self.n_searched(ranking).keys() <= {locus}:
             return selection
-        key = (self._generation, locus)
+        by_domain = ranking.reads_domains
+        key = (self._generation, locus, by_domain)
         if key not in self._of_locus:
             self._of_locus = {k: ids for k, ids in self._of_locus.items() if k[0] == self._generation}
-            self._of_locus[key] = self.repository.sequences_of_locus(locus)
+            self._of_locus[key] = self.repository.sequences_of_locus(locus, by_domain=by_domain)
         ids = self._of_locus[key]
         if selection is None:
             return Selection(None, ids, len(ids))
@@ -528,7 +530,7 @@ class Searcher(Reader):
 
 def _named(n: int, loci: Sequence[str] | None, ranking: StoredRanking) -> list[Query]:
     """Name vectors, with their loci if the ranking needs them."""
-    if ranking.needs_locus and (loci is None or len(loci) != n):
+    if (ranking.transforms_by_locus and loci is None) or (loci is not None and len(loci) != n):
         given = "left out" if loci is None else f"{len(loci)} long"
         expected = (
             f"{n} long: vectors do not say of which locus they are, and {ranking.name} compares by locus "

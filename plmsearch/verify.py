@@ -291,7 +291,8 @@ def _compare(repository: Repository, ranking: StoredRanking, found: Segment, raw
     """Return how far a derived file's vectors are from those that are computed now."""
     if ranking.is_raw:
         return unit_error(found.vectors, raw)
-    loci = loci_of(repository, found.ids.tolist()) if ranking.needs_locus else None
+    by_domain = ranking.reads_domains
+    loci = loci_of(repository, found.ids.tolist(), by_domain=by_domain) if ranking.needs_locus else None
     largest = 0.0
     for start in range(0, len(raw), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
@@ -302,7 +303,8 @@ def _compare(repository: Repository, ranking: StoredRanking, found: Segment, raw
 
 def _compare_scales(repository: Repository, ranking: StoredRanking, found: Segment, raw: Float2D) -> float:
     """Return how far the scales of a file are from those computed now; infinity if a centre is another."""
-    loci = loci_of(repository, found.ids.tolist()) if ranking.needs_locus else None
+    by_domain = ranking.reads_domains
+    loci = loci_of(repository, found.ids.tolist(), by_domain=by_domain) if ranking.needs_locus else None
     now = scales_of(ranking, raw, loci)
     if now is None or not np.array_equal(found.vectors[:, 1], now[:, 1]):
         return np.inf

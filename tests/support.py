@@ -10,11 +10,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import typer.testing
 from typer.testing import CliRunner
 
 from plmsearch import database
@@ -57,6 +59,9 @@ def write_fasta(path: Path, entries: Iterable[tuple[str, str]]) -> Path:
 
 # --- Command line --------------------------------------------------------------------------------
 
+# A command in this process parses with one tree of commands; typer makes the tree anew for every one.
+typer.testing._get_command = cache(typer.main.get_command)
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -65,6 +70,8 @@ class Finished:
     code: int
     out: str
     err: str
+    #: What a terminal shows: both, in the order in which they were written.
+    output: str
 
     @property
     def rows(self) -> list[list[str]]:
@@ -79,7 +86,7 @@ def cli(*arguments: object, stdin: bytes | None = None) -> Finished:
         raise result.exception
     assert "Traceback" not in result.output
     assert "internal error" not in result.output, result.output
-    return Finished(result.exit_code, result.stdout, result.stderr)
+    return Finished(result.exit_code, result.stdout, result.stderr, result.output)
 
 
 # --- Databases -----------------------------------------------------------------------------------

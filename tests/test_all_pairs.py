@@ -250,7 +250,7 @@ def test_another_space_is_a_mismatch_that_names_both_and_the_command_that_mends_
         assert isinstance(error, EmbeddingSpecMismatch)
         assert error.stored == one.space().spec.describe()
         assert error.asked == other.space().spec.describe()
-    command = f"plmsearch embed {path} --model kmer --layers 1 --pool mean"
+    command = f"plmsearch embed {path} --model kmer --layers 1 --pool mean --preset whole"
     assert str(error).endswith(command)
     assert cli(*command.split()[1:]).code == 0
     with open_database(path) as other:

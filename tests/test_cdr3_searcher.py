@@ -156,6 +156,14 @@ def test_a_condition_and_exclusions_hold(table, db_path):
     assert without == [row for row in found if row[0] != "sim_h0002"]
 
 
+def test_a_string_that_looks_like_bases_is_said_to_be_read_as_residues(db_path):
+    told = cli("query", db_path, "--cdr3", "GCGAGAGATTAC", "--cdr3", "ARDYCGGGDA", "-k", 1)
+    assert told.code == 0 and len(told.rows) == 2
+    assert [line for line in told.err.splitlines() if "read as residues, not as bases" in line] == [
+        "plmsearch: GCGAGAGATTAC holds no other letters than ACGT: read as residues, not as bases"
+    ]
+
+
 @pytest.mark.parametrize("k", [1, 5, 200])
 def test_a_string_finds_the_records_with_the_cdr3_most_like_it(table, db_path, k):
     junction = table.loc[0, "junction_aa"]
@@ -195,6 +203,15 @@ def test_a_record_with_two_domains_is_one_hit_by_its_nearest(tmp_path):
     ]
     both = cli("query", path, "--id", "vh", "--min-cdr3-identity", 0, "--across-loci", *columns).rows
     assert [row[1:3] for row in both] == [["scfv", "1"], ["vh", "1"], ["vl", "1"]]
+    pair = cli("query", path, "--seq", f"{VH};{VL}", "--min-cdr3-identity", 1, "--same", "cdr3_length")
+    assert [row[:2] for row in pair.rows] == [
+        ["query_1#1", "scfv"], ["query_1#1", "vh"], ["query_1#2", "scfv"], ["query_1#2", "vl"]
+    ]  # fmt: skip
+    with open_database(path) as db:
+        db.embed(SpaceRequest("kmer", preset="whole"))
+    columns = ("--space", "kmer/1/whole/mean", "--format-output", "query,target,score")
+    pair = cli("query", path, "--seq", f"{VH};{VL}", "--min-cdr3-identity", 1, *columns)
+    assert [row[2] for row in pair.rows] == [""] * 4, "no model reads two chains as one"
 
 
 def test_what_is_deleted_or_in_no_domain_is_not_found(tmp_path):

@@ -271,7 +271,7 @@ def test_deleting_and_counting_take_them_too(path, tmp_path):
         db.add_inputs([RecordList(rows)], request=SpaceRequest("kmer", preset="antibody"))
     assert "matching    2" in cli("info", tmp_path / "db", "--where", "locus = 'IGK'").out
     assert cli("delete", tmp_path / "db", "--where", "n_domains = 2", "--yes").code == 0
-    assert {row[1] for row in cli("query", tmp_path / "db", "--seq", VH).rows} == {"h", "l"}
+    assert {row[1] for row in cli("query", tmp_path / "db", "--seq", VH, "--across-loci").rows} == {"h", "l"}
 
 
 def test_functions_of_sql_are_what_python_says():

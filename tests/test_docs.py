@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from conftest import ENVIRONMENT
+from support import cli
 
 from plmsearch.embedding.spec import LONG_POLICIES
 from plmsearch.formats.hits import HIT_FORMATS
@@ -42,6 +43,9 @@ GENERATED = REPO / "docs" / "cli.md"
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 #: What differs from run to run: times, dates, and what depends on how many chunks the time allowed.
 _VARIES = re.compile(r"in \d+\.\d s\b|\d{4}-\d\d-\d\dT\S+|generation \d+|^size +\S+ MB$")
+#: What bash takes as it is, and outside of it, what it may read as more than words.
+_QUOTED = re.compile("'[^']*'" + r'|"[^"$`\\!]*"')
+_SHELL = re.compile(r"[|&;<>(){}\[\]$*?~`\\#!]")
 _SCORE_TOLERANCE = 0.005
 _RELATIVE_TOLERANCE = 0.1  # of what is no score, for it is larger than 1: an E-value follows from the scores
 
@@ -102,16 +106,19 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def outputs(directory: Path) -> dict[Path, list[str]]:
     """Run every session, documents in order; return what each command printed."""
-    environment = {k: v for k, v in os.environ.items() if k not in ENVIRONMENT}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    return {path: [run(s.line, directory, environment) for s in sessions(path)] for path in RUN}
+    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(directory):
+        for name in ENVIRONMENT:
+            patch.delenv(name, raising=False)
+        patch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+        return {path: [run(s.line) for s in sessions(path)] for path in RUN}
 
 
-def run(line: str, directory: Path, environment: dict[str, str]) -> str:
+def run(line: str) -> str:
+    """Run a line as bash does; a command by itself in this process, which has torch loaded."""
+    if line.startswith("plmsearch ") and not _SHELL.search(_QUOTED.sub("", line)):
+        return cli(*shlex.split(line)[1:]).output
     done = subprocess.run(
         ["bash", "-c", line],
-        cwd=directory,
-        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

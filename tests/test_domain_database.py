@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from antibodies import (
@@ -94,6 +96,31 @@ def test_a_record_without_a_domain_is_stored_and_named(tmp_path):
     assert '"domains": 0' in notes["none"] and '"domains": 2' in notes["scfv"] and not notes["vh"]
 
 
+def test_a_chain_without_a_domain_beside_one_with_it_is_named(tmp_path):
+    rows = tmp_path / "in.csv"
+    rows.write_text(f"id,H,L\nhalf,{NO_DOMAIN},{VL}\nboth,{VH},{VL}\ngap,{VH},-\nother,{VH},{TRB}\n")
+    columns = ("--heavy-col", "H", "--light-col", "L")
+    done = cli("index", tmp_path / "db", rows, *columns, "-m", "kmer", "--preset", "antibody")
+    assert done.code == 0, done.err
+    (said,) = [line for line in done.err.splitlines() if "a chain without a variable domain" in line]
+    assert "2 records" in said and "half: chain 1 of 2: it holds no antibody variable domain" in said
+    assert "other: chain 2 of 2: it is a T-cell receptor" in said
+    assert "1 rows: no light chain; the heavy chain is alone" in done.err
+    notes = {r["input_id"]: r["notes"] for r in ledger(tmp_path / "db", 1)}
+    assert '"chains_without_domain": 1' in notes["half"] and "chains_without" not in notes["both"]
+    assert said.removesuffix(".") in cli("query", tmp_path / "db", rows, *columns).err
+
+
+def test_weights_that_no_ranking_of_the_database_has_are_refused_when_adding(path, tmp_path):
+    rows = write_fasta(tmp_path / "in.fasta", [("new", VH_2)])
+    for weights, code in (("whole=1,cdr3=1", 0), ("whole=0.1,cdr3=0.9", 1)):
+        done = cli("index", shutil.copytree(path, tmp_path / weights), rows, "--weights-by-region", weights)
+        assert done.code == code, done.err
+    command = done.err.split("store another with plmsearch ")[1].split()
+    assert cli(*command).code == 0
+    assert cli("index", tmp_path / weights, rows, "--weights-by-region", weights).code == 0
+
+
 def test_a_region_that_is_missing_leaves_a_domain_out_and_is_counted(tmp_path):
     """Without FWR1: the chain begins where CDR1 does."""
     (whole,) = find_domains(VH)
@@ -109,6 +136,9 @@ def test_a_region_that_is_missing_leaves_a_domain_out_and_is_counted(tmp_path):
     with open_database(tmp_path / "db") as db:
         assert verify(db, full=True) == []
         assert [h.target for h in db.search([VH], k=5)[0]] == ["vh"]
+    done = cli("query", tmp_path / "db", rows, "-k", "1")
+    assert done.code == 3
+    assert "in.fasta, record 1): its variable domain has no residue in fwr1, which is compared" in done.err
     left = cli("query", tmp_path / "db", "--seq", short)
     assert left.code == 3 and "fwr1" in left.err
 
@@ -332,6 +362,15 @@ def test_hits_stay_within_the_locus_unless_asked(real):
         assert {h.target for h in across} == {"x", "b", "c", "d", "light", "l2"}
     done = cli("query", real / "many", "--seq", VH, "--across-loci", "-k", "20", "--format", "tsv")
     assert len(done.rows) == 6 and len(cli("query", real / "many", "--seq", VH, "--format", "tsv").rows) == 4
+
+
+def test_hits_of_a_model_without_centres_stay_within_the_locus_too(path):
+    with open_database(path) as db:
+        (light,) = db.search([VL], k=20)
+        assert {(h.target, h.domain.locus) for h in light} == {("scfv", "IGK"), ("pair", "IGK")}
+        (across,) = db.search([VL], k=20, options=SearchOptions(across_loci=True))
+        assert {h.target for h in across} == {i for i, _ in RECORDS} - {"none"}
+        assert {h.target for h in db.search([VH], k=20)[0]} == {i for i, _ in RECORDS} - {"none"}
 
 
 def test_receptors_of_t_cells_are_given_to_no_model_of_antibodies_unasked(tmp_path):

@@ -32,15 +32,10 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def _quiet_surroundings():
-    """No settings of the user, and one thread: tiny models only wait for others."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """No settings of the user, for fixtures of the module too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("ANTIBERTY_WEIGHTS_DIR", raising=False)
         yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -31,15 +31,6 @@ def _own_caches(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """Models this small only wait for other threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module", params=WRITERS)
 def model(request):
     return request.param

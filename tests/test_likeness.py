@@ -51,7 +51,10 @@ def regions_of(residues):
 
 
 def hits(path, query, columns):
-    found = cli("query", path, "--seq", query, "-k", 50, "--format-output", ",".join(columns))
+    """Of every locus, for the columns are of light chains beside heavy ones too."""
+    found = cli(
+        "query", path, "--seq", query, "-k", 50, "--across-loci", "--format-output", ",".join(columns)
+    )
     return [dict(zip(columns, row, strict=True)) for row in found.rows]
 
 

@@ -151,6 +151,15 @@ def test_a_space_that_is_missing_is_named_with_what_adds_it(made, tmp_path):
     assert_sound(tmp_path / "out")
 
 
+def test_a_space_of_whole_chains_is_added_by_the_command_that_is_named(made, tmp_path):
+    chains = antibody_db(tmp_path / "chains", [("vh", VH)], chains=True)
+    other = shutil.copytree(made / "domains" / "a", tmp_path / "a")
+    with pytest.raises(DatabaseSpacesMismatch) as caught:
+        merged([chains, other], tmp_path / "out")
+    assert cli(*str(caught.value.hint).split("add what is missing: plmsearch ")[1].split()).code == 0
+    merged([chains, other], tmp_path / "out")
+
+
 def test_what_is_deleted_is_left_behind_with_its_domains(made, tmp_path):
     first = Path(shutil.copytree(made / "domains" / "a", tmp_path / "a"))
     with open_database(first) as db:

@@ -118,7 +118,7 @@ def stored(db: Database, names: list[str], **wishes: object) -> list[list[object
 
 @pytest.mark.parametrize("query", [0, 17, 40])
 def test_the_nearest_pairs_are_those_of_numpy_over_all_pairs(db, query):
-    (hits,) = stored(db, [f"H{query}"], k=100)
+    (hits,) = stored(db, [f"H{query}"], k=100, across_loci=True)
     wanted = expected(db, query)
     assert len(hits) == len(wanted) == 50
     np.testing.assert_allclose([h.score for h in hits], [score for _, score in wanted], atol=ATOL)
@@ -175,8 +175,8 @@ def test_the_same_pair_and_identical_pairs_can_be_left_out(db):
 
 
 def test_a_condition_is_asked_of_the_heavy_chains_record_and_changes_no_pair(db):
-    every = {h.target: h for h in stored(db, ["H8"], k=100)[0]}
-    (hits,) = stored(db, ["H8"], k=100, where="donor = 'd1' or donor = 'd9'")
+    every = {h.target: h for h in stored(db, ["H8"], k=100, across_loci=True)[0]}
+    (hits,) = stored(db, ["H8"], k=100, where="donor = 'd1' or donor = 'd9'", across_loci=True)
     assert {h.target for h in hits} == {*(f"H{n}" for n in range(1, 48, 4)), "scfv"}
     assert all(h.score == every[h.target].score for h in hits)
     assert stored(db, ["H8"], k=3, where="umi_count < 5") == [[]], "the chain it selects is of no pair"

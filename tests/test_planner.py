@@ -62,6 +62,7 @@ def test_the_threads_of_faiss_are_those_asked_for():
     import faiss
 
     before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(2)
     try:
         faiss_index.set_faiss_threads(1)
         assert faiss.omp_get_max_threads() == 1

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+
 import pytest
 from antibodies import KMER_CDR3, KMER_DOMAIN, NO_DOMAIN, SCFV, antibody_db
 from hypothesis import given
@@ -13,6 +16,10 @@ from plmsearch.domains import REGION_SETS
 from plmsearch.embedding.spec import SpaceRequest, parse_region_weights, parse_regions
 from plmsearch.errors import ParameterError
 from plmsearch.ingest.presets import preset_of, regions_of
+from plmsearch.ingest.scan import RecordList
+from plmsearch.sequences import SequenceRecord
+from plmsearch.store.catalog_base import CatalogBase
+from plmsearch.store.repository import Repository
 
 ANTIBODIES = [VH, VL] * 10
 
@@ -83,6 +90,50 @@ def test_weights_that_say_nothing_are_refused(text):
     with pytest.raises(ParameterError):
         parse_region_weights(text)
     assert cli("query", "none", "--seq", VH, "--weights-by-region", text).code in {1, 2}
+
+
+def test_killed_after_any_commit_it_has_the_default_of_the_preset_and_goes_on(tmp_path, monkeypatch):
+    """Killed when the first, the second, ... transaction since the spaces are made has ended."""
+    begin, add_spaces = CatalogBase.begin, Repository.add_first_spaces
+    left = waiting = iter("")
+
+    @contextlib.contextmanager
+    def dying(self):
+        with begin(self) as connection:
+            yield connection
+        if next(left, "") == "last":
+            raise KeyboardInterrupt
+
+    def adding(self, specs):
+        nonlocal left
+        left = waiting
+        add_spaces(self, specs)
+
+    def index(path):
+        rows = [SequenceRecord("scfv", SCFV), SequenceRecord("vh", VH)]
+        with open_database(path, create=True) as db:
+            db.add_inputs(
+                [RecordList(rows)], request=SpaceRequest("kmer", preset="antibody", weights=weights)
+            )
+
+    monkeypatch.setattr(CatalogBase, "begin", dying)
+    monkeypatch.setattr(Repository, "add_first_spaces", adding)
+    weights, n_begun = "whole=1,cdr3=2", 0
+    for n in itertools.count(1):
+        path, waiting = tmp_path / f"{n}", iter(["not yet"] * (n - 1) + ["last"])
+        with contextlib.suppress(KeyboardInterrupt):
+            index(path)
+        left = waiting = iter("")
+        with open_database(path, create=True) as db:
+            if db.exists and db.spaces():
+                assert (len(db), db.ranking().name) == (0, f"antibody:{weights}")
+                n_begun += 1
+        index(path)
+        with open_database(path) as db:
+            assert (len(db), db.ranking().name) == (2, f"antibody:{weights}")
+            assert [s.spec.name for s in db.spaces()] == [KMER_DOMAIN, KMER_CDR3]
+        if n_begun == 2:
+            break
 
 
 @pytest.mark.parametrize(

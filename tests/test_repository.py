@@ -416,6 +416,22 @@ def test_a_space_is_added_once(repository, space_id):
     assert len(repository.spaces()) == 1
 
 
+def test_what_is_done_at_once_is_seen_within_and_kept_or_taken_back_as_a_whole(repository, space_id):
+    def names():
+        return [s.spec.name for s in repository.spaces()]
+
+    before = repository.generation()
+    with pytest.raises(StorageError), repository.at_once():
+        repository.add_space(OTHER_SPEC, is_default=False, is_complete=True)
+        assert names() == [SPEC.name, OTHER_SPEC.name]
+        repository.add_space(SPEC, is_default=False, is_complete=True)
+    assert (names(), repository.generation()) == ([SPEC.name], before)
+    with repository.at_once():
+        repository.add_space(OTHER_SPEC, is_default=False, is_complete=True)
+        repository.set_default_ranking(repository.rankings()[1].ranking_id)
+    assert (names(), repository.rankings()[0].name) == ([SPEC.name, OTHER_SPEC.name], OTHER_SPEC.name)
+
+
 def test_segments_come_back_with_both_stamps_oldest_first(repository, run_id, space_id):
     parts = [segment(2, space_id, [3]), segment(1, space_id, [1, 2])]
     repository.commit(chunk(run_id, space_id, segments=parts))

@@ -186,7 +186,7 @@ def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_an_incomplete_space_is_not_searched_and_the_message_has_the_command(interrupted):
     ended = cli("query", interrupted, "--id", "r1", "--space", "kmer/0/whole/mean")
     assert ended.code == 1
-    command = f"plmsearch embed {interrupted} --model kmer --layers 0 --pool mean"
+    command = f"plmsearch embed {interrupted} --model kmer --layers 0 --pool mean --preset whole"
     assert ended.err.strip().endswith(command)
     with open_database(interrupted) as db, pytest.raises(EmbeddingError, match="interrupted"):
         db.vectors(["r1"], space="kmer/0/whole/mean")
@@ -225,7 +225,7 @@ def test_the_command_for_a_truncating_space_says_so(tmp_path, monkeypatch):
         db.embed(SpaceRequest("kmer", "0"), long="truncate", progress=Stopping(after=0))
     name = "kmer/0/whole/mean/truncate"
     ended = cli("query", path, "--id", "r1", "--space", name)
-    assert ended.err.strip().endswith("--layers 0 --pool mean --long truncate")
+    assert ended.err.strip().endswith("--layers 0 --pool mean --preset whole --long truncate")
     assert cli(*ended.err.strip().split("plmsearch ")[-1].split()).code == 0
     assert spaces(path)[name] == (10, False, True)
 

@@ -55,6 +55,7 @@ def test_another_precision_is_refused(name: str) -> None:
 
 def test_threads_are_set_or_left_alone() -> None:
     before = torch.get_num_threads()
+    torch.set_num_threads(2)
     try:
         set_threads(1)
         assert torch.get_num_threads() == 1

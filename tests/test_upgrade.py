@@ -8,9 +8,11 @@ import os
 import shutil
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from antibodies import domains_of
 from support import cli, contents
 from torture.next_schema import NEXT, write_migrations
 
@@ -18,6 +20,7 @@ from plmsearch import upgrade as module
 from plmsearch.database import open_database
 from plmsearch.embedding.spec import SpaceRequest
 from plmsearch.errors import SchemaOutdatedError, StorageError
+from plmsearch.search.hits import SearchOptions
 from plmsearch.store import schema
 from plmsearch.store.directory import Layout
 from plmsearch.upgrade import upgrade
@@ -80,6 +83,28 @@ def test_a_golden_database_of_domains_is_upgraded_and_answers_as_it_did(golden, 
         assert [f for f in verify(db, full=True) if f.severity == "damage"] == []
         # Embeds what is stored; new chains would need the version of the numbering that was.
         assert db.embed(SpaceRequest("kmer", regions="fwr")).spaces == ["kmer/1/fwr/mean"]
+
+
+@pytest.mark.parametrize("golden", DOMAINS, ids=lambda p: p.name)
+@pytest.mark.parametrize("is_upgraded", [False, True])
+def test_hits_of_a_golden_database_of_domains_are_of_the_querys_locus_unless_asked(
+    golden, is_upgraded, tmp_path
+):
+    """Before any write too, though the versions of schema 0004 stored no locus with vectors of k-mers."""
+    path = shutil.copytree(golden / "db", tmp_path / "db")
+    if is_upgraded or golden.name.partition("-")[0] != schema.HEAD:
+        upgrade(path)
+    with open_database(path) as db:
+        locus = {(i, d.number): d.locus for i, of in domains_of(path).items() for _, d in of}
+        for name in ("antibody", "kmer/1/cdr3/mean"):
+            ranking, options = db.ranking(name), SearchOptions(k=20, significance=False)
+            within = list(db.search_stored(["scfv", "h1", "two"], ranking, options))
+            across = db.search_stored(["scfv", "h1", "two"], ranking, replace(options, across_loci=True))
+            for (query, hits), (_, every) in zip(within, across, strict=True):
+                assert {h.domain.locus for h in hits} == {query.locus}
+                assert {h.target for h in hits} == {i for (i, _), own in locus.items() if own == query.locus}
+                best = {h.target: h.score for h in every}
+                assert all(h.score == pytest.approx(best[h.target]) for h in hits)
 
 
 def test_an_outdated_database_is_refused_with_the_command_that_upgrades_it(path, next_version):

@@ -302,7 +302,7 @@ def _loci(db: Searcher, ranking: StoredRanking, sequence_ids: Int1D) -> list[str
     found: list[str] = []
     for part in slices(sequence_ids.tolist(), _LOCI_AT_ONCE):
         if ranking.needs_locus:
-            found += loci_of(db.repository, part)
+            found += loci_of(db.repository, part, by_domain=ranking.reads_domains)
         else:
             stored = db.repository.loci(part)
             found += [stored.get(i, "") for i in part]

@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, ParamSpec
@@ -85,11 +85,11 @@ def remarks(report: AddReport) -> list[str]:
     if report.n_incomplete:
         remarks.append(f"{report.n_incomplete} variable domains are not complete from FWR1 to FWR4")
     if report.without_domain:
-        named = "; ".join(f"{name}: {why}" for name, why in islice(report.without_domain.items(), _NAMED))
-        more = len(report.without_domain) - _NAMED
-        n_more = f"; and {more} more (plmsearch info DB --ledger RUN names all)" if more > 0 else ""
         what = "records are stored but cannot be found among variable domains"
-        remarks.append(f"{len(report.without_domain)} {what}: {named}{n_more}")
+        remarks.append(_with_reasons(what, report.without_domain, is_ledgered=True))
+    if report.chains_without_domain:
+        what = "records hold a chain without a variable domain beside one with it"
+        remarks.append(_with_reasons(what, report.chains_without_domain, is_ledgered=bool(report.spaces)))
     for space, names in report.without_region.items():
         listed = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
         remarks.append(f"{len(names)} variable domains have no residue in the region of {space}: {listed}")
@@ -102,6 +102,15 @@ def remarks(report: AddReport) -> list[str]:
         for name, (before, after) in report.widened.items()
     )
     return remarks
+
+
+def _with_reasons(what: str, reasons: Mapping[str, str], *, is_ledgered: bool) -> str:
+    """Count records and name the first of them with its reason."""
+    named = "; ".join(f"{name}: {why}" for name, why in islice(reasons.items(), _NAMED))
+    more = len(reasons) - _NAMED
+    where = " (plmsearch info DB --ledger RUN names all)" if is_ledgered else ""
+    n_more = f"; and {more} more{where}" if more > 0 else ""
+    return f"{len(reasons)} {what}: {named}{n_more}"
 
 
 def _source(name: str) -> str:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["By", "cdr3_wishes"]
 
 _DEFAULT_K = 10
+#: A CDR3 of so many residues of these four alone is more likely one of bases: below the length at which
+#: `plmsearch.sequences.is_nucleotide` is sure.
+_BASES, _LEAST_BASES = "ACGT", 9
 
 
 def cdr3_wishes(
@@ -131,6 +134,8 @@ class By:
         for one in map(read_cdr3, cdr3s):
             if one.is_junction and not quiet:
                 note(f"{one.given} begins with C and ends with W or F: a junction, with the CDR3 {one.cdr3}")
+            if set(one.cdr3) <= set(_BASES) and len(one.cdr3) >= _LEAST_BASES and not quiet:
+                note(f"{one.given} holds no other letters than {_BASES}: read as residues, not as bases")
         if explain:
             for line in self.db.explain_alike(self.wishes, self.options):
                 note(line)

@@ -36,8 +36,13 @@ class DomainCopier:
 
     @property
     def loci(self) -> dict[int, str]:
-        """Loci of the domains that wait, by the id of their sequence."""
-        return {domain.sequence_id: domain.locus for found in self.new.values() for domain in found}
+        """Loci of chains that wait and are a variable domain from end to end, by the id of their sequence."""
+        return {
+            source_id: domain.locus
+            for source_id, found in self.new.items()
+            for domain in found
+            if domain.sequence_id == source_id
+        }
 
     def load(self, given: Iterable[tuple[str, Sequence[StoredDomain] | None]], known: dict[str, int]) -> None:
         """Look up what is stored of sequences, given as residues and domains; `known` learns ids."""

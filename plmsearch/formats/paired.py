@@ -95,7 +95,7 @@ def paired_rows(table: Table, id_col: str | None, columns: tuple[str, str]) -> I
     id_col : str or None
         Column of the id; None: the only one of `plmsearch.formats.tables.ID_COLUMNS`.
     columns : (str, str)
-        Of heavy and light chain. A missing value (``na``) leaves the other chain alone, which
+        Of heavy and light chain. A missing value (``na``, ``-``) leaves the other chain alone, which
         `SequenceRecord.notes` says.
 
     Raises
@@ -119,11 +119,16 @@ def _joined(record: SequenceRecord, heavy: str, light: str) -> SequenceRecord:
     """Make of two columns the residues of a record."""
     metadata = dict(record.metadata)
     cells = {name: metadata.pop(name, None) for name in (heavy, light)}
-    chains = {name: str(cell) for name, cell in cells.items() if not is_missing(cell)}
+    chains = {name: str(cell) for name, cell in cells.items() if not (is_missing(cell) or _is_gap(cell))}
     lacking = {heavy: WITHOUT_HEAVY, light: WITHOUT_LIGHT}
     notes = tuple(lacking[name] for name in cells if name not in chains) if chains else ()
     residues = CHAIN_SEPARATOR.join(chains.values())
     return replace(record, sequence=residues, metadata=metadata, notes=notes)
+
+
+def _is_gap(cell: object) -> bool:
+    """Tell whether a cell holds nothing but gaps: ``-`` stands for a chain that is not there."""
+    return not str(cell).strip(" -.")
 
 
 def paired_fasta(records: Iterator[SequenceRecord], source: str, by: str) -> Iterator[SequenceRecord]:

@@ -14,13 +14,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from plmsearch.domains import CHAIN_SEPARATOR, region_places
+from plmsearch.domains import CHAIN_SEPARATOR, chains_without, region_places
 from plmsearch.embedding.base import Embedder
 from plmsearch.embedding.choose import SAMPLE_SIZE
 from plmsearch.embedding.regions import EmbeddedUnits, Unit, embed_units, forward_key
 from plmsearch.ingest.batch import Batch
 from plmsearch.ingest.domain_names import DomainNames
-from plmsearch.ingest.domains import DomainFinder, disagreements, find_domains, why_no_domain
+from plmsearch.ingest.domains import (
+    DomainFinder,
+    disagreements,
+    find_domains,
+    idle_chains,
+    why_no_domain,
+)
 from plmsearch.ingest.genes import GeneFinder
 from plmsearch.ingest.prepare import Prepared, prepare
 from plmsearch.ingest.report import AddOptions, AddReport, Progress
@@ -241,6 +247,8 @@ class ChunkWriter:
             self._names.add(name, len(found), row.record)
         if not found:
             self.report.without_domain[name] = why_no_domain(row.residues)
+        if idle := idle_chains(row.residues, [domain.start for domain in found]):
+            self.report.chains_without_domain[name] = idle
         self.report.n_incomplete += sum(not domain.is_complete for domain in found)
         for column in disagreements(row.metadata, row.residues, found):
             self.report.disagreements[column] += 1
@@ -354,21 +362,31 @@ class ChunkWriter:
         specs = [s.spec for s in group.spaces]
         embedded = embed_units(embedder, units, specs, group.batch_tokens, on_progress=show)
         self._count_embedded(embedded, units, ids, made)
-        spaces = {s.space_id for s in group.spaces}
-        if any(r.needs_locus and r.space.space_id in spaces for r in self._rankings):
-            self._loci.update((i, self._locus_of(i, unit)) for i, unit in group.missing.items())
+        loci = self._loci_of(group)
         for space in group.spaces:
             present = group.present[space.space_id]
             keep = np.array([i not in present for i in ids.tolist()]) & embedded.present[space.spec]
             if keep.any():
-                yield self._write_segment(space, embedded, ids, keep)
+                yield self._write_segment(space, embedded, ids, keep, loci)
 
-    def _locus_of(self, sequence_id: int, unit: Unit) -> str:
-        known = "" if self._domains is None or not unit.ends else self._domains.locus(sequence_id)
-        return known or chain_locus(unit.residues)
+    def _loci_of(self, group: SpaceGroup) -> Mapping[int, str] | None:
+        """Return the loci of what a group lacks, by id, if a ranking of its spaces compares by locus."""
+        spaces = {s.space_id for s in group.spaces}
+        if not any(r.needs_locus and r.space.space_id in spaces for r in self._rankings):
+            return None
+        if group.reads_domains:
+            return None if self._domains is None else self._domains.loci(group.missing)
+        found = {i: chain_locus(unit.residues) for i, unit in group.missing.items()}
+        self._loci.update(found)
+        return found
 
     def _write_segment(
-        self, space: StoredSpace, embedded: EmbeddedUnits, ids: Int1D, keep: Bool1D
+        self,
+        space: StoredSpace,
+        embedded: EmbeddedUnits,
+        ids: Int1D,
+        keep: Bool1D,
+        loci: Mapping[int, str] | None,
     ) -> NewSegment:
         facts = zip(
             ids[keep].tolist(),
@@ -379,7 +397,7 @@ class ChunkWriter:
         )
         rows = [VectorRow(i, row, w, u, x) for row, (i, w, u, x) in enumerate(facts)]
         vectors = embedded.vectors[space.spec][keep]
-        segment_id, loci = self._batch.new_segment_id(), self._loci or None
+        segment_id = self._batch.new_segment_id()
         return publish_segment(
             self._layout, space.space_id, segment_id, vectors, rows, self._rankings, loci=loci
         )
@@ -415,6 +433,8 @@ class ChunkWriter:
             notes |= {f"disagrees_{c}": 1 for c in disagreements(row.metadata, row.residues, found)}
             if len(found) != 1:
                 notes["domains"] = len(found)
+            if n_idle := len(chains_without(row.residues, [d.start for d in found])) if found else 0:
+                notes["chains_without_domain"] = n_idle
             if n_incomplete := sum(not d.is_complete for d in found):
                 notes["incomplete_domains"] = n_incomplete
         return notes

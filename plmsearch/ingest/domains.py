@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 
-from plmsearch.domains import CutDomain, cut_domains
+from plmsearch.domains import CHAIN_SEPARATOR, CutDomain, chains_without, cut_domains
 from plmsearch.embedding.regions import Unit
 from plmsearch.ingest.batch import Batch
 from plmsearch.ingest.genes import GeneFinder
@@ -15,7 +15,15 @@ from plmsearch.sequences import sequence_hash
 from plmsearch.store.repository import Repository
 from plmsearch.store.rows import StoredDomain
 
-__all__ = ["DomainFinder", "as_stored", "disagreements", "find_domains", "numbering_in_use", "why_no_domain"]
+__all__ = [
+    "DomainFinder",
+    "as_stored",
+    "disagreements",
+    "find_domains",
+    "idle_chains",
+    "numbering_in_use",
+    "why_no_domain",
+]
 
 #: Columns that an input may bring and numbering gives too.
 _COMPARED = ("locus", "junction_aa", *(f"{region}_aa" for region in REGIONS))
@@ -44,6 +52,20 @@ def why_no_domain(residues: str) -> str:
     if is_t_cell_receptor(residues):
         return "it is a T-cell receptor, no antibody"
     return "it holds no antibody variable domain with its CDR3 and the residues that anchor it"
+
+
+def idle_chains(residues: str, starts: Sequence[int]) -> str:
+    """Say which chains of a record that holds domains hold none, and why; '' if there are none.
+
+    Parameters
+    ----------
+    residues : str
+    starts : sequence of int
+        Where its domains begin.
+    """
+    chains = residues.split(CHAIN_SEPARATOR)
+    numbers = chains_without(residues, starts) if starts and len(chains) > 1 else []
+    return ", ".join(f"chain {n} of {len(chains)}: {why_no_domain(chains[n - 1])}" for n in numbers)
 
 
 def as_stored(domain: CutDomain, *, source_id: int, sequence_id: int) -> StoredDomain:
@@ -178,9 +200,11 @@ class DomainFinder:
                 return known[sequence_id]
         return self._repository.domains([sequence_id]).get(sequence_id, [])
 
-    def locus(self, sequence_id: int) -> str:
-        """Return the locus of a domain that was found in a row; '' if it was not."""
-        return self._loci.get(sequence_id, "")
+    def loci(self, sequence_ids: Iterable[int]) -> dict[int, str]:
+        """Return the loci of domains that were found in a row or are stored, by the id of their sequence."""
+        found = {i: self._loci.get(i) for i in sequence_ids}
+        stored = self._repository.loci((i for i, locus in found.items() if locus is None), by_domain=True)
+        return {i: stored[i] if locus is None else locus for i, locus in found.items()}
 
     def committed(self) -> None:
         """Forget what waited for the commit."""

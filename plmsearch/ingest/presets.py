@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from plmsearch.embedding.choose import is_antibody_sample
 from plmsearch.embedding.spec import (
@@ -26,6 +27,7 @@ from plmsearch.store.repository import Repository
 __all__ = [
     "ANTIBODY_RANKING",
     "add_region_ranking",
+    "check_weights",
     "joined_regions",
     "preset_of",
     "region_ranking",
@@ -136,6 +138,26 @@ def add_region_ranking(repository: Repository, request: SpaceRequest, *, is_defa
         is_new = ranking.ranking_id == 0 and ranking.name not in {r.name for r in rankings}
         if is_new and len(ranking.parts) > 1:
             repository.add_ranking(ranking)
+
+
+def check_weights(
+    request: SpaceRequest, spaces: Sequence[StoredSpace], rankings: Sequence[StoredRanking], database: Path
+) -> None:
+    """Refuse weights of regions that no stored ranking has: adding records makes no ranking.
+
+    Raises
+    ------
+    ParameterError
+        Naming the command that stores one.
+    """
+    if request.weights is None:
+        return
+    if not region_ranking(spaces, rankings, parse_region_weights(request.weights)).ranking_id:
+        expected = (
+            "those of a ranking of the database, which has one already: store another with plmsearch embed "
+            f"{database} --weights-by-region {request.weights}"
+        )
+        raise ParameterError("weights_by_region", request.weights, expected)
 
 
 def joined_regions(space: StoredSpace, rankings: Sequence[StoredRanking]) -> StoredRanking | None:

@@ -11,10 +11,11 @@ from itertools import takewhile
 
 import numpy as np
 
+from plmsearch.domains import region_places
 from plmsearch.embedding.base import Embedder
 from plmsearch.embedding.regions import Unit, embed_units, forward_key
 from plmsearch.embedding.spec import EmbeddingSpec
-from plmsearch.ingest.domains import as_stored, find_domains, why_no_domain
+from plmsearch.ingest.domains import as_stored, find_domains, idle_chains, why_no_domain
 from plmsearch.ingest.prepare import Prepared, prepare
 from plmsearch.ingest.report import AddOptions, AddReport, SkippedRow
 from plmsearch.ingest.scan import Input
@@ -193,7 +194,7 @@ def embed_queries(
         report.n_embedded += len(queries)
         report.count_embedded(embedded, np.array([len(u.residues) for u in units]))
         if not can_search.all():
-            _leave_out(queries, can_search, specs, report)
+            _leave_out(queries, can_search, specs, report, good)
             queries = [q for q, is_kept in zip(queries, can_search, strict=True) if is_kept]
         if queries:
             yield queries, np.concatenate([made[spec][can_search] for spec in specs], axis=1)
@@ -228,6 +229,8 @@ def domain_queries(row: Prepared, report: AddReport) -> list[Query]:
         reason = why_no_domain(row.residues)
         report.skipped.append(SkippedRow(row.record.source, row.record.row, name, reason))
         report.n_skipped += 1
+    if idle := idle_chains(row.residues, [domain.start for domain in found]):
+        report.chains_without_domain[name] = idle
     return [
         Query(
             f"{name}#{domain.number}" if len(found) > 1 else name,
@@ -245,14 +248,21 @@ def domain_queries(row: Prepared, report: AddReport) -> list[Query]:
 
 
 def _leave_out(
-    queries: Sequence[Query], can_search: Bool1D, specs: Sequence[EmbeddingSpec], report: AddReport
+    queries: Sequence[Query],
+    can_search: Bool1D,
+    specs: Sequence[EmbeddingSpec],
+    report: AddReport,
+    rows: Sequence[Prepared],
 ) -> None:
     """Name the domains that lack a region of the ranking: they are compared with nothing."""
-    regions = ", ".join(dict.fromkeys(spec.region for spec in specs))
+    regions = dict.fromkeys(spec.region for spec in specs)
+    sources = {(r.record.record_id, r.record.row): r.record.source for r in rows}
     for query, is_kept in zip(queries, can_search, strict=True):
-        if not is_kept:
-            reason = f"its variable domain lacks one of the regions that are compared: {regions}"
-            report.skipped.append(SkippedRow("", None, query.query_id, reason))
+        if not is_kept and query.domain is not None:
+            lacking = ", ".join(r for r in regions if not region_places(query.domain.ends, r))
+            reason = f"its variable domain has no residue in {lacking}, which is compared"
+            source = sources[query.record_id, query.row]
+            report.skipped.append(SkippedRow(source, query.row, query.query_id, reason))
             report.n_skipped += 1
 
 

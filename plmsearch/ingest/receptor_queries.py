@@ -100,7 +100,7 @@ def asked_of_records(records: Iterable[SequenceRecord], policy: AddOptions, repo
     """
     asked = []
     for record in records:
-        row = prepare(record, policy)
+        row = prepare(record, policy, takes_chains=True)
         report.n_rows += 1
         report.changes.update(dict.fromkeys(row.notes, 1))
         if row.reason:

@@ -156,6 +156,8 @@ class AddReport:
     without_domain : dict of str to str
         Records that were stored and hold no antibody variable domain, with the reason: a space of domains
         has no vector of them.
+    chains_without_domain : dict of str to str
+        Records of several chains of which only some hold a domain: which do not, with the reason.
     without_region : dict of str to list of str
         By space, the domains (``id``, ``id#2``) that have no residue in its region.
     n_incomplete : int
@@ -186,6 +188,7 @@ class AddReport:
     n_forward_passes: int = 0
     seconds: float = 0.0
     without_domain: dict[str, str] = field(default_factory=dict)
+    chains_without_domain: dict[str, str] = field(default_factory=dict)
     without_region: dict[str, list[str]] = field(default_factory=dict)
     n_incomplete: int = 0
     disagreements: Counter[str] = field(default_factory=Counter)
@@ -216,6 +219,7 @@ class AddReport:
         data["changes"] = dict(self.changes)
         data["disagreements"] = dict(self.disagreements)
         data["without_domain"] = len(self.without_domain)
+        data["chains_without_domain"] = len(self.chains_without_domain)
         data["without_region"] = {space: len(ids) for space, ids in self.without_region.items()}
         return data
 

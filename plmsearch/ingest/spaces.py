@@ -323,8 +323,7 @@ def embed_command(spec: EmbeddingSpec, database: str | Path) -> str:
     """Return the command that adds a space of a model to a database."""
     long = " --long truncate" if spec.long == "truncate" else ""
     which = f"--model {spec.model_id} --layers {spec.layer} --pool {spec.pooling}"
-    if spec.reads_domains:
-        which += f" --regions {spec.region}"
+    which += f" --regions {spec.region}" if spec.reads_domains else " --preset whole"
     return f"plmsearch embed {database} {which}{long}"
 
 
@@ -373,7 +372,7 @@ def spaces_for(request: SpaceRequest, spaces: Sequence[StoredSpace], database: P
         found = [by_layer[layer] for layer in wanted if layer in by_layer]
     if not found or (request.layers is not None and len(found) < len(layers)):
         raise EmbeddingSpecMismatch(
-            f"model {model}, layer {','.join(layers)}, pooling {pooling}",
+            f"model {model}, layer {','.join(layers)}{_kind_in_words(request)}, pooling {pooling}",
             "; ".join(s.spec.describe() for s in stored),
             hint=f"add the space with: plmsearch embed {database} --model {model} "
             f"--layers {','.join(layers)} --pool {pooling}{_kind_options(request)}",
@@ -386,6 +385,11 @@ def _is_of_kind(spec: EmbeddingSpec, request: SpaceRequest) -> bool:
     if request.preset is not None and spec.reads_domains != (request.preset == "antibody"):
         return False
     return request.regions is None or (spec.reads_domains and spec.region in parse_regions(request.regions))
+
+
+def _kind_in_words(request: SpaceRequest) -> str:
+    preset = "" if request.preset is None else f", preset {request.preset}"
+    return preset + ("" if request.regions is None else f", regions {request.regions}")
 
 
 def _kind_options(request: SpaceRequest) -> str:

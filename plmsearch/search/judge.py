@@ -202,6 +202,7 @@ class Judge:
     ) -> None:
         """A null says nothing of targets of another locus."""
         ids = [one.ids.tolist() for one in found]
-        known = self._catalog.loci({i for of_query in ids for i in of_query})
+        near = {i for of_query in ids for i in of_query}
+        known = self._catalog.loci(near, by_domain=self._ranking.reads_domains)
         for locus, of_query, p in zip(loci, ids, values, strict=True):
             p[[known.get(i, "") != locus for i in of_query]] = np.nan

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, select
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, func, select
 from sqlalchemy.exc import DBAPIError
 
 from plmsearch.errors import StorageError
@@ -28,6 +28,7 @@ __all__ = [
     "AnySelect",
     "CatalogBase",
     "live",
+    "locus_column",
     "select_records",
     "stored_records",
     "whole_residues",
@@ -51,6 +52,7 @@ class CatalogBase:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._joined: Connection | None = None
 
     def close(self) -> None:
         """Close every connection."""
@@ -58,7 +60,10 @@ class CatalogBase:
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
-        """Run one transaction; what the database refuses becomes a `StorageError`."""
+        """Run one transaction, or go on with that of `at_once`; what is refused becomes a `StorageError`."""
+        if self._joined is not None:
+            yield self._joined
+            return
         try:
             with self._engine.begin() as connection:
                 yield connection
@@ -71,6 +76,19 @@ class CatalogBase:
         except UnicodeEncodeError as exc:  # such as half of a surrogate pair, from a file name or argument
             reason = f"{exc.object!r} is no valid Unicode and cannot be stored or looked up"
             raise StorageError("catalog.sqlite", reason) from exc
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Make one transaction of all that is asked and changed until the end: it is kept as a whole, or not.
+
+        By one thread only.
+        """
+        with self.begin() as connection:
+            self._joined = connection
+            try:
+                yield
+            finally:
+                self._joined = None
 
     def counters(self) -> Counters:
         """Return the next free ids. Only the holder of the lock may use them."""
@@ -140,3 +158,15 @@ def whole_residues(sequence_id: int, residues: str, hash_bytes: bytes) -> str:
         reason = f"the residues of sequence {sequence_id} do not have the hash that is stored"
         raise StorageError("catalog.sqlite", reason, hint="restore it from a backup")
     return residues
+
+
+def locus_column(by_domain: bool) -> ColumnElement[Any]:
+    """Return the locus of a row of `sequences`: of the chain, or of the variable domain it is of others.
+
+    The numberer that found a domain gave its locus; the same residues numbered alone, or by a later version,
+    may be no domain. Domains with equal residues are of one locus: `min` picks it.
+    """
+    s, d = t.sequences.c, t.domains.c
+    if not by_domain:
+        return s.locus
+    return select(func.min(d.locus)).where(d.sequence_id == s.id).correlate(t.sequences).scalar_subquery()

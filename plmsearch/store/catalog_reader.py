@@ -22,6 +22,7 @@ from plmsearch.store.catalog_base import (
     IN_LIST,
     AnySelect,
     live,
+    locus_column,
     select_records,
     stored_records,
     whole_residues,
@@ -119,7 +120,7 @@ class CatalogReader(DomainReader):
         self, space_ids: Sequence[int], condition: Condition | None = None, *, by_domain: bool = False
     ) -> dict[str, int]:
         """Count the sequences that `searched_size` counts by their locus; '' for those without one."""
-        locus = func.coalesce(t.sequences.c.locus, "")
+        locus = func.coalesce(locus_column(by_domain), "")
         query = _of_searched((locus, func.count()), space_ids, condition, by_domain).group_by(locus)
         return {row[0]: row[1] for row in self._all(query)}
 
@@ -208,19 +209,19 @@ class CatalogReader(DomainReader):
         query = select(func.count()).select_from(joined).where(d.file.is_(None))
         return bool(self._scalar(query))
 
-    def loci(self, sequence_ids: Iterable[int]) -> dict[int, str]:
-        """Return the loci of sequences, by id; those nobody has looked at are absent."""
-        c = t.sequences.c
+    def loci(self, sequence_ids: Iterable[int], *, by_domain: bool = False) -> dict[int, str]:
+        """Return the loci of sequences, or of domains, by id; those nobody has looked at are absent."""
+        c, locus = t.sequences.c, locus_column(by_domain)
         wanted = func.json_each(json.dumps(list(sequence_ids))).table_valued("value").c.value
-        query = select(c.id, c.locus).where(c.locus.is_not(None), c.id.in_(select(wanted)))
-        return dict(self._plain(query))
+        query = select(c.id, locus).where(c.id.in_(select(wanted)))
+        return {row[0]: row[1] for row in self._plain(query) if row[1] is not None}
 
-    def sequences_of_locus(self, locus: str) -> Int1D:
-        """Return the ids of the sequences that are known to be of a locus, rising."""
+    def sequences_of_locus(self, locus: str, *, by_domain: bool = False) -> Int1D:
+        """Return the ids of the sequences, or domains, that are known to be of a locus, rising."""
         c = t.sequences.c
+        query = select(c.id).where(locus_column(by_domain) == locus).order_by(c.id)
         with self.begin() as connection:
-            found = connection.execute(select(c.id).where(c.locus == locus).order_by(c.id)).scalars()
-            return np.fromiter(found, dtype=np.int64)
+            return np.fromiter(connection.execute(query).scalars(), dtype=np.int64)
 
     def sequences_without_locus(self, space_id: int, limit: int) -> list[tuple[int, str]]:
         """Return (id, residues) of sequences with a vector in a space whose locus nobody has looked at."""

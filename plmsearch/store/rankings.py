@@ -122,9 +122,14 @@ class StoredRanking:
         return sum(part.space.spec.dim for part in self.parts)
 
     @property
-    def needs_locus(self) -> bool:
+    def transforms_by_locus(self) -> bool:
         """Whether a vector's transform depends on the locus of its sequence."""
         return any(p.transform is not None and len(p.transform.transform.centres) > 1 for p in self.parts)
+
+    @property
+    def needs_locus(self) -> bool:
+        """Whether it compares by locus: variable domains always, chains where their transform does."""
+        return self.reads_domains or self.transforms_by_locus
 
     @property
     def keeps_vectors(self) -> bool:

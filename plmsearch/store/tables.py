@@ -115,7 +115,8 @@ sequences = Table(
     Column("hash", LargeBinary, nullable=False, unique=True),
     Column("residues", Text, nullable=False),
     Column("n_residues", Integer, nullable=False),
-    #: Of its variable domain, such as ``IGH``; '' where there is none. NULL: nobody has looked.
+    #: Of it as a chain, such as ``IGH``; '' where there is no variable domain, or domains of several loci.
+    #: NULL: nobody has looked. What is compared as a domain has its locus in `domains`.
     Column("locus", Text),
     #: Variable domains that were found in it, rows of `domains`. NULL: nobody has looked.
     Column("n_domains", Integer),

@@ -73,8 +73,8 @@ def remove_unknown(repository: Repository, layout: Layout) -> None:
 
 
 def _look_for_loci(repository: Repository, rankings: Sequence[StoredRanking]) -> None:
-    """Store the locus of every sequence whose vectors are compared by locus."""
-    for space_id in {r.space.space_id for r in rankings if r.needs_locus}:
+    """Store the locus of every chain whose vectors are compared by locus; domains were stored with theirs."""
+    for space_id in {r.space.space_id for r in rankings if r.needs_locus and not r.reads_domains}:
         while part := repository.sequences_without_locus(space_id, _LOCI_AT_ONCE):
             repository.set_loci({i: chain_locus(residues) for i, residues in part})
 
@@ -112,7 +112,8 @@ def _refresh(
         raw, ids = files.raw_rows(repository, ranking, segment)
     except SegmentDamaged:  # of another space of the ranking: that one is named by `verify`
         return []
-    loci = loci_of(repository, ids.tolist()) if ranking.needs_locus else None
+    by_domain = ranking.reads_domains
+    loci = loci_of(repository, ids.tolist(), by_domain=by_domain) if ranking.needs_locus else None
     made = publish_derived(layout, segment.segment_id, ranking, raw, ids, loci)
     repository.set_derived(segment.segment_id, made)
     _log.info("wrote derived/%s", made.file)

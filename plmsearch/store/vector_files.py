@@ -86,9 +86,9 @@ def compared_vectors(ranking: StoredRanking, raw: Float2D, loci: Sequence[str] |
     return compared
 
 
-def loci_of(catalog: CatalogReader, sequence_ids: Sequence[int]) -> list[str]:
-    """Return the locus of each sequence; one that is not stored yet is looked for in its residues."""
-    stored = catalog.loci(sequence_ids)
+def loci_of(catalog: CatalogReader, sequence_ids: Sequence[int], *, by_domain: bool) -> list[str]:
+    """Return the locus of each sequence, or domain; one not stored yet is looked for in its residues."""
+    stored = catalog.loci(sequence_ids, by_domain=by_domain)
     unknown = catalog.residues([i for i in sequence_ids if i not in stored])
     found = {i: chain_locus(residues) for i, residues in unknown.items()}
     return [stored.get(i, found.get(i, "")) for i in sequence_ids]
@@ -215,7 +215,7 @@ def publish_segment(
         for ranking in rankings:
             is_own = len(ranking.parts) == 1 and ranking.space.space_id == space_id
             if is_own and (loci is not None or not ranking.needs_locus):
-                known = None if loci is None else [loci[i] for i in ids.tolist()]
+                known = [loci[i] for i in ids.tolist()] if loci is not None and ranking.needs_locus else None
                 derived.append(publish_derived(layout, segment_id, ranking, vectors, ids, known))
     return NewSegment(segment_id, space_id, file, stamp, rows, derived)
 
@@ -329,7 +329,8 @@ class VectorFiles:
             block = self._derived_block(ranking, segment)
             if block is None:
                 raw, ids = self.raw_rows(catalog, ranking, segment)
-                loci = loci_of(catalog, ids.tolist()) if ranking.needs_locus else None
+                by_domain = ranking.reads_domains
+                loci = loci_of(catalog, ids.tolist(), by_domain=by_domain) if ranking.needs_locus else None
                 scales = None if ranking.keeps_vectors else scales_of(ranking, raw, loci)
                 computed = (
                     _compared(ranking, raw, loci) if scales is None else _computed(ranking, raw, scales)

@@ -93,7 +93,10 @@ def differences(db: Database, state: Mapping[str, tuple[str, str]]) -> Iterator[
             if np.abs(_regions(names[name].residues, names[name].ends)[place] - vector).max() > _TOLERANCE:
                 yield f"the vector of {name} in {space}"
     for query, hits in zip(QUERIES, db.search(QUERIES, k=10 * len(state) + 1), strict=True):
-        wrong = [*wrong_hits(query, hits), *({i for i, of in cut.items() if of} ^ {h.target for h in hits})]
+        (asked,) = domains(query)
+        wanted = {i for i, of in cut.items() if any(d.locus == asked.locus for d in of)}
+        found = {h.target for h in hits if h.domain is not None and h.domain.locus == asked.locus}
+        wrong = [*wrong_hits(query, hits), *(wanted ^ found), *({h.target for h in hits} - found)]
         if wrong:
             yield f"hits of a query: {sorted(wrong)}"
 

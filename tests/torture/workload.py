@@ -195,7 +195,7 @@ def _add_domains(root: Path, given: Sequence[SequenceRecord], *, name: str = "db
     """Of one species, so that genes do not depend on which chains come together."""
     options = AddOptions(on_duplicate="rename", genes=GeneOptions(species="human"))
     with open_database(root / name, create=True) as db:
-        request = None if db.exists else SpaceRequest("kmer", preset="antibody")
+        request = None if db.exists and db.spaces() else SpaceRequest("kmer", preset="antibody")
         db.add_inputs([RecordList(given)], request=request, options=options)
 
 
@@ -416,6 +416,13 @@ def _operations() -> dict[str, Operation]:
         Operation("merge", _two, _merge, [base], absent_first=True),
         Operation("optimize", _base_with_tombstones, _optimize, [AFTER_DELETE]),
         Operation("upgrade", _golden, _upgrade, [GOLDEN_STATE], is_upgrade=True, look=_copy_of_the_old_one),
+        Operation(
+            "create domains",
+            lambda root: None,
+            lambda root: _add_domains(root, ANTIBODIES),
+            prefixes({}, ANTIBODIES),
+            absent_first=True,
+        ),
         Operation(
             "add domains",
             _antibodies,
