@@ -114,6 +114,20 @@ def test_a_read_of_the_other_strand_has_its_v_region_too(run):
     assert "V regions are compared too: 2 of 2 chains have one" in told and ids(written) == ["1", "1"]
 
 
+def test_a_junction_that_is_not_what_its_nucleotides_code_for_is_kept_and_counted(run, tmp_path):
+    own = "CARGYCSGGSCYDYW"
+    rows = [heavy(junction_aa=own), heavy(junction_aa="CARDRDRDRDRDRDW"), heavy(junction_aa=own[1:-1])]
+    told, written = run(
+        [*rows, heavy(junction_aa=own.lower()), heavy(junction=JUNCTION + "A", junction_aa=own)]
+    )
+    assert "2 rows have a junction_aa that is not the translation of their junction" in told
+    assert "rows 2, 3\n" in told
+    assert [row["junction_aa"] for row in written[:3]] == [row["junction_aa"] for row in rows]
+    assert json.loads((tmp_path / "out.tsv.json").read_text())["n_junctions_that_disagree"] == 2
+    told, _ = run(rows[:1])
+    assert "not the translation" not in told
+
+
 # --- Donors and cells -------------------------------------------------------------------------------
 
 

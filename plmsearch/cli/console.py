@@ -94,7 +94,9 @@ def remarks(report: AddReport) -> list[str]:
         listed = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
         remarks.append(f"{len(names)} variable domains have no residue in the region of {space}: {listed}")
     remarks.extend(
-        f"{n} rows: {column} is not what numbering gives; the input's value is kept"
+        f"{n} rows: junction_aa is not the translation of junction; the input's values are kept"
+        if column == "junction"
+        else f"{n} rows: {column} is not what numbering gives; the input's value is kept"
         for column, n in sorted(report.disagreements.items())
     )
     remarks.extend(

@@ -234,16 +234,16 @@ class ChunkWriter:
 
     def _note_domains(self, sequence_id: int, row: Prepared, resolution: Resolution) -> None:
         """Count what a new record has no vector of, and where it disagrees with itself."""
+        found = [] if self._domains is None else self._domains.of(sequence_id)
+        self.report.disagreements.update(disagreements(row.metadata, row.residues, found))
         if self._domains is None:
             return
-        found, name = self._domains.of(sequence_id), resolution.record_id
+        name = resolution.record_id
         if self._names is not None:
             self._names.add(name, len(found), row.record)
         if not found:
             self.report.without_domain[name] = why_no_domain(row.residues)
         self.report.n_incomplete += sum(not domain.is_complete for domain in found)
-        for column in disagreements(row.metadata, row.residues, found):
-            self.report.disagreements[column] += 1
         specs = (s.spec for g in self._groups if g.reads_domains for s in g.spaces)
         for spec in specs:
             lacking = [d for d in found if not region_places(d.ends, spec.region)]
@@ -407,12 +407,12 @@ class ChunkWriter:
     ) -> dict[str, int]:
         """Return what the ledger says of how a row was embedded."""
         notes = dict(made.get(sequence_id, {}))
+        found = [] if self._domains is None else self._domains.of(sequence_id)
+        notes |= {f"disagrees_{c}": 1 for c in disagreements(row.metadata, row.residues, found)}
         if self._domains is not None:
-            found = self._domains.of(sequence_id)
             for domain in found:
                 for name, number in made.get(domain.sequence_id, {}).items():
                     notes[name] = max(number, notes.get(name, 0))
-            notes |= {f"disagrees_{c}": 1 for c in disagreements(row.metadata, row.residues, found)}
             if len(found) != 1:
                 notes["domains"] = len(found)
             if n_incomplete := sum(not d.is_complete for d in found):

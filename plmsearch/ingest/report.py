@@ -161,7 +161,8 @@ class AddReport:
     n_incomplete : int
         New domains that do not reach from IMGT position 1 to the end of FWR4.
     disagreements : Counter
-        Columns of the input whose value is not what numbering the residues gives, and in how many rows.
+        Columns of the input whose value is not what numbering the residues gives, and in how many rows;
+        ``junction`` where ``junction_aa`` is not its translation.
     species : list of str
         Which species the germline genes are of, input by input, where that was inferred.
     """

@@ -82,6 +82,7 @@ def describe(report: CloneReport, options: CloneOptions) -> dict[str, Any]:
         "n_receptor_clonotypes": len(clones.receptor_sizes),
         "convergent_clusters": _convergent(clones),
         "n_junctions_by_numbering": report.rows.n_numbered,
+        "n_junctions_that_disagree": len(report.rows.disagreeing),
         "n_assumed_heavy": clones.n_assumed_heavy,
         "agreement_with_old_ids": asdict(report.old) if report.old else None,
         "versions": {

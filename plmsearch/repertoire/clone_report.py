@@ -27,6 +27,7 @@ _WHY = {
 _BIN = 0.02
 _N_BINS = 26
 _WIDTH = 40
+_N_NAMED = 5
 
 
 def report_lines(report: CloneReport, options: CloneOptions) -> Iterator[str]:
@@ -70,6 +71,12 @@ def _families(report: CloneReport) -> Iterator[str]:
             f"{sum(receptors)} T-cell receptor chains in {len(receptors)} clonotypes, the largest of "
             f"{_share(receptors)}"
         )
+
+
+def _numbers(rows: Sequence[int]) -> str:
+    """Name the first rows by their place in the table."""
+    named = ", ".join(map(str, rows[:_N_NAMED]))
+    return f"row{'s' if len(rows) > 1 else ''} {named}{', ...' if len(rows) > _N_NAMED else ''}"
 
 
 def _share(sizes: Sequence[int]) -> str:
@@ -117,6 +124,11 @@ def _choices(report: CloneReport, options: CloneOptions) -> Iterator[str]:
         yield (
             f"{rows.n_numbered} rows have no junction: it was found by numbering the chain, in "
             f"{rows.n_nucleotides_found} of them in the nucleotides too"
+        )
+    if rows.disagreeing:
+        yield (
+            f"{len(rows.disagreeing)} rows have a junction_aa that is not the translation of their junction, "
+            f"both are taken as given: {_numbers(rows.disagreeing)}"
         )
     if clones.n_assumed_heavy:
         yield f"{clones.n_assumed_heavy} rows say nothing about their locus: taken for heavy chains"

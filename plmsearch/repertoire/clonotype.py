@@ -15,7 +15,7 @@ from plmsearch.genes import call_genes, call_locus, locus_name
 from plmsearch.numbering import Domain, ImmunumNumberer, Numberer
 from plmsearch.repertoire.blocks import Genes
 from plmsearch.repertoire.vregions import v_region_before
-from plmsearch.translation import FRAMES, as_nucleotides, reverse_complement, translate
+from plmsearch.translation import FRAMES, as_nucleotides, codes_for, reverse_complement, translate
 
 __all__ = ["COLUMNS", "Rearrangements", "genes_of", "read_rearrangements", "translate"]
 
@@ -53,6 +53,9 @@ class Rearrangements:
     n_numbered, n_nucleotides_found : int
         Rows whose junction comes from the chain's residues, and how many of these were found again in
         the nucleotides.
+    disagreeing : list of int
+        Rows, from 1, whose ``junction_aa`` is not the translation of their ``junction``; both are taken as
+        they are.
     """
 
     locus: list[str] = field(default_factory=list)
@@ -67,6 +70,7 @@ class Rearrangements:
     weight: list[tuple[int, int]] = field(default_factory=list)
     n_numbered: int = 0
     n_nucleotides_found: int = 0
+    disagreeing: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.locus)
@@ -100,6 +104,8 @@ def read_rearrangements(
         row = dict(zip(COLUMNS, cells, strict=True))
         nucleotides, residues = _given_junction(row)
         locus = _locus(row)
+        if not codes_for(nucleotides, row["junction_aa"].strip().upper()):
+            found.disagreeing.append(len(found) + 1)
         given = bool(nucleotides or residues)
         if not given or not locus:
             numbered = _numbered(row, numberer)
