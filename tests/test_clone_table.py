@@ -89,6 +89,16 @@ def test_loci_are_read_as_oas_writes_them_and_others_are_named(run):
     assert "3 rows without a family: other_locus (MULTI, HEAVY)" in told
 
 
+def test_calls_in_lower_case_are_calls(run):
+    lower = heavy(locus="", v_call="ighv1-2*02", j_call="ighj4*02")
+    told, written = run(
+        [heavy(), lower, heavy(locus="", v_call="Ighv1-2", j_call="Ighj4"), heavy(v_call="ighv1-3")]
+    )
+    assert ids(written) == ["1", "1", "1", "2"]
+    assert "nothing about their locus" not in told and "have no V or J call" not in told
+    assert written[1]["v_call"] == "ighv1-2*02"
+
+
 def test_productive_is_read_in_every_spelling_of_the_airr_library(run):
     spellings = [
         *airr.schema.RearrangementSchema.true_values,
