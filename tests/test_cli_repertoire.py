@@ -196,6 +196,16 @@ def test_rows_called_not_productive_are_left_out_only_if_asked(run):
     assert "1 rows: not productive" in ended.err
 
 
+def test_contigs_that_10x_filters_out_count_and_are_told_or_are_left_out(run):
+    rows = [heavy(is_cell=cell, clone_id=1) for cell in ("True", "False", "")]
+    ended, table = run(rows)
+    assert "1 rows are no cell's or of low confidence by 10x" in ended.err
+    assert table("samples")["count"].tolist() == [3]
+    ended, table = run(rows, "--filtered", "--overwrite", code=3)
+    assert table("samples")["count"].tolist() == [2]
+    assert "1 rows: no cell, or of low confidence" in ended.err
+
+
 def test_tcr_alone_is_counted_by_its_own_locus(run):
     rows = [heavy(locus="TRB", v_call="TRBV2*01", j_call="TRBJ1-1*01", clone_id=i) for i in (1, 1, 2)]
     ended, table = run(rows)

@@ -89,6 +89,26 @@ def test_loci_are_read_as_oas_writes_them_and_others_are_named(run):
     assert "3 rows without a family: other_locus (MULTI, HEAVY)" in told
 
 
+def test_contigs_that_10x_filters_out_take_part_and_are_told_or_are_left_out(run, tmp_path):
+    flags = [("True", "True"), ("False", "True"), ("true", "F"), ("", "None")]
+    rows = [heavy(is_cell=a, high_confidence=b, cell_id=f"c{i}") for i, (a, b) in enumerate(flags)]
+    rows.append(light(is_cell="False", high_confidence="True", cell_id="c0"))
+    told, written = run(rows)
+    assert "3 rows are no cell's or of low confidence by 10x" in told and ids(written) == ["1"] * 5
+    assert json.loads((tmp_path / "out.tsv.json").read_text())["n_not_in_filtered_set"] == 3
+    told, written = run(rows, "--filtered")
+    assert [row["clone_status"] for row in written] == [
+        "",
+        "not_filtered",
+        "not_filtered",
+        "",
+        "not_filtered",
+    ]
+    assert "3 rows without a family: not_filtered" in told and "take part" not in told
+    told, _ = run([heavy()], "--filtered", code=1)
+    assert "no column 'is_cell' or 'high_confidence'" in told
+
+
 def test_calls_in_lower_case_are_calls(run):
     lower = heavy(locus="", v_call="ighv1-2*02", j_call="ighj4*02")
     told, written = run(

@@ -71,6 +71,7 @@ def remarks(report: AddReport) -> list[str]:
         "masked": "invalid letters read as X",
         "without_heavy": "no heavy chain; the light chain is alone",
         "without_light": "no light chain; the heavy chain is alone",
+        "not_filtered": "no cell's or of low confidence by 10x (is_cell, high_confidence)",
     }
     remarks = [f"{n} rows: {_source(name)}" for name, n in report.sources.items()]
     remarks += [f"{n} rows: {texts[kind]}" for kind, n in sorted(report.changes.items())]

@@ -34,6 +34,11 @@ def report_lines(report: CloneReport, options: CloneOptions) -> Iterator[str]:
     """Say what was done, line by line."""
     clones = report.clones
     yield _donors(report)
+    if not options.filtered and (n := report.rows.filtered.count(False)):
+        yield (
+            f"{n} rows are no cell's or of low confidence by 10x (is_cell, high_confidence) and take part: "
+            "--filtered leaves them out"
+        )
     yield from _choices(report, options)
     yield from _cut(clones, options)
     yield from _families(report)

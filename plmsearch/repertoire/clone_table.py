@@ -11,7 +11,12 @@ from plmsearch.embedding.options import ModelOptions
 from plmsearch.errors import ParameterError, TableFormatError
 from plmsearch.formats.airr import REQUIRED_COLUMNS
 from plmsearch.formats.output import STDOUT, open_output
-from plmsearch.formats.rearrangements import RearrangementTable, check_productive, open_rearrangements
+from plmsearch.formats.rearrangements import (
+    RearrangementTable,
+    check_filtered,
+    check_productive,
+    open_rearrangements,
+)
 from plmsearch.formats.residues import RESIDUE_COLUMNS, SOURCE_COLUMNS, residues_of_row
 from plmsearch.ingest.report import Progress
 from plmsearch.numbering import ImmunumNumberer
@@ -108,6 +113,8 @@ def clone_table(
         by = donor_column(table, table_options.by)
         if options.productive:
             check_productive(table)
+        if options.filtered:
+            check_filtered(table)
         status_col = _check_columns(table, table_options)
         kept = (
             table_options.clone_col, _CLONE_COLUMN, status_col, CONVERGENT_COLUMN, *INFERRED_COLUMNS

@@ -99,6 +99,11 @@ def _clones(summary: RepertoireSummary) -> Iterator[str]:
 
 def _calls(summary: RepertoireSummary) -> Iterator[str]:
     read = summary.read
+    if read.n_not_filtered and not summary.options.filtered:
+        yield (
+            f"{read.n_not_filtered:,} rows are no cell's or of low confidence by 10x (is_cell, "
+            "high_confidence) and count: --filtered leaves them out"
+        )
     for kind in dict.fromkeys(read.identity.values()):
         yield f"v_identity is read as {'a fraction' if kind == 'fraction' else 'percent'}"
     for name, n in read.n_inferred.items():
