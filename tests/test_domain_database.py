@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from antibodies import (
@@ -366,3 +368,20 @@ def test_info_counts_domains_by_locus(path, tmp_path):
     assert (found.n_records, found.domains) == (6, DomainOverview({"IGH": 6, "IGK": 2}, 1))
     chains = make_db(tmp_path / "chains", [("vh", VH)])
     assert "\ndomains " not in cli("info", chains).out
+
+
+def test_chains_in_the_column_of_the_other_kind_are_named_and_count_as_what_they_are(tmp_path):
+    table = tmp_path / "pairs.csv"
+    rows = [("a", VH, VL), ("b", VL, VH), ("c", VL, ""), ("d", VH, NO_DOMAIN), ("e", SCFV, VL)]
+    table.write_text("Name,VH,VL\n" + "".join(f"{','.join(row)}\n" for row in rows))
+    columns = ("--heavy-col", "VH", "--light-col", "VL")
+    ended = cli("index", tmp_path / "db", table, "-m", "kmer", "--preset", "antibody", *columns)
+    assert "2 records have a light chain in --heavy-col or a heavy one in --light-col" in ended.err
+    assert ": b, c\n" in ended.err
+    notes = [json.loads(str(row["notes"] or "{}")) for row in ledger(tmp_path / "db", 1)]
+    assert [one.get("chains_in_other_column", 0) for one in notes] == [0, 2, 1, 0, 0]
+    asked = cli("query", tmp_path / "db", table, *columns, "-k", 1, "--format-output", "query,target,locus")
+    assert ": b, c\n" in asked.err and "b#1\ta\tIGK\n" in asked.out
+    table.write_text(f"Name,VL,VH\nf,{VH},{VL}\ng,{VH_2},{VL[:-1]}\n")
+    ended = cli("index", tmp_path / "db", table, *columns)
+    assert "f, g; that is all of them: are the columns exchanged?" in ended.err

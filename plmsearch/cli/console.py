@@ -91,6 +91,15 @@ def remarks(report: AddReport) -> list[str]:
         n_more = f"; and {more} more (plmsearch info DB --ledger RUN names all)" if more > 0 else ""
         what = "records are stored but cannot be found among variable domains"
         remarks.append(f"{len(report.without_domain)} {what}: {named}{n_more}")
+    if report.misplaced:
+        listed = ", ".join(report.misplaced[:_NAMED]) + (", ..." if len(report.misplaced) > _NAMED else "")
+        all_of_them = (
+            "; that is all of them: are the columns exchanged?" if _are_all_misplaced(report) else ""
+        )
+        what = (
+            "records have a light chain in --heavy-col or a heavy one in --light-col, and count as what it is"
+        )
+        remarks.append(f"{len(report.misplaced)} {what}: {listed}{all_of_them}")
     for space, names in report.without_region.items():
         listed = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
         remarks.append(f"{len(names)} variable domains have no residue in the region of {space}: {listed}")
@@ -105,6 +114,10 @@ def remarks(report: AddReport) -> list[str]:
         for name, (before, after) in report.widened.items()
     )
     return remarks
+
+
+def _are_all_misplaced(report: AddReport) -> bool:
+    return len(report.misplaced) == report.n_rows - report.n_skipped - report.n_present > 1
 
 
 def _source(name: str) -> str:

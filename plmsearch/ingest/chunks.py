@@ -20,7 +20,13 @@ from plmsearch.embedding.choose import SAMPLE_SIZE
 from plmsearch.embedding.regions import EmbeddedUnits, Unit, embed_units, forward_key
 from plmsearch.ingest.batch import Batch
 from plmsearch.ingest.domain_names import DomainNames
-from plmsearch.ingest.domains import DomainFinder, disagreements, find_domains, why_no_domain
+from plmsearch.ingest.domains import (
+    DomainFinder,
+    disagreements,
+    find_domains,
+    misplaced_chains,
+    why_no_domain,
+)
 from plmsearch.ingest.genes import GeneFinder
 from plmsearch.ingest.prepare import Prepared, prepare
 from plmsearch.ingest.report import AddOptions, AddReport, Progress
@@ -243,6 +249,8 @@ class ChunkWriter:
             self._names.add(name, len(found), row.record)
         if not found:
             self.report.without_domain[name] = why_no_domain(row.residues)
+        if misplaced_chains(row.record.chain_kinds, row.residues, found):
+            self.report.misplaced.append(name)
         self.report.n_incomplete += sum(not domain.is_complete for domain in found)
         specs = (s.spec for g in self._groups if g.reads_domains for s in g.spaces)
         for spec in specs:
@@ -417,6 +425,8 @@ class ChunkWriter:
                 notes["domains"] = len(found)
             if n_incomplete := sum(not d.is_complete for d in found):
                 notes["incomplete_domains"] = n_incomplete
+            if n_misplaced := misplaced_chains(row.record.chain_kinds, row.residues, found):
+                notes["chains_in_other_column"] = n_misplaced
         return notes
 
 

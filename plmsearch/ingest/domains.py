@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 
-from plmsearch.domains import CutDomain, cut_domains
+from plmsearch.domains import CHAIN_SEPARATOR, CutDomain, cut_domains
 from plmsearch.embedding.regions import Unit
 from plmsearch.formats.tables import is_missing
 from plmsearch.ingest.batch import Batch
@@ -17,7 +17,15 @@ from plmsearch.store.repository import Repository
 from plmsearch.store.rows import StoredDomain
 from plmsearch.translation import codes_for
 
-__all__ = ["DomainFinder", "as_stored", "disagreements", "find_domains", "numbering_in_use", "why_no_domain"]
+__all__ = [
+    "DomainFinder",
+    "as_stored",
+    "disagreements",
+    "find_domains",
+    "misplaced_chains",
+    "numbering_in_use",
+    "why_no_domain",
+]
 
 #: Columns that an input may bring and numbering gives too.
 _COMPARED = ("locus", "junction_aa", *(f"{region}_aa" for region in REGIONS))
@@ -84,6 +92,24 @@ def disagreements(metadata: Mapping[str, str], residues: str, domains: Sequence[
         return found
     cuts = [as_cut(domain, residues) for domain in domains]
     return found + [name for name, value in given.items() if value not in {_value(cut, name) for cut in cuts}]
+
+
+def misplaced_chains(kinds: Sequence[str], residues: str, domains: Sequence[CutDomain | StoredDomain]) -> int:
+    """Count the chains of a record that are not of the kind that their column is said to hold.
+
+    Parameters
+    ----------
+    kinds : sequence of str
+        Of its chains: `plmsearch.sequences.SequenceRecord.chain_kinds`.
+    residues : str
+    domains : sequence of CutDomain or StoredDomain
+        Of the residues. A chain that holds none, or one of either kind, is not counted.
+    """
+    found: dict[int, set[str]] = {}
+    for domain in domains:
+        chain = residues.count(CHAIN_SEPARATOR, 0, domain.start)
+        found.setdefault(chain, set()).add("heavy" if domain.locus == "IGH" else "light")
+    return sum(kind not in found.get(chain, {kind}) for chain, kind in enumerate(kinds))
 
 
 def _cell(metadata: Mapping[str, str], name: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from plmsearch.embedding.base import Embedder
 from plmsearch.embedding.regions import Unit, embed_units, forward_key
 from plmsearch.embedding.spec import EmbeddingSpec
-from plmsearch.ingest.domains import as_stored, find_domains, why_no_domain
+from plmsearch.ingest.domains import as_stored, find_domains, misplaced_chains, why_no_domain
 from plmsearch.ingest.prepare import Prepared, prepare
 from plmsearch.ingest.report import AddOptions, AddReport, SkippedRow
 from plmsearch.ingest.scan import Input
@@ -228,6 +228,8 @@ def domain_queries(row: Prepared, report: AddReport) -> list[Query]:
         reason = why_no_domain(row.residues)
         report.skipped.append(SkippedRow(row.record.source, row.record.row, name, reason))
         report.n_skipped += 1
+    if misplaced_chains(row.record.chain_kinds, row.residues, found):
+        report.misplaced.append(name)
     return [
         Query(
             f"{name}#{domain.number}" if len(found) > 1 else name,
