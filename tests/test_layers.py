@@ -72,6 +72,7 @@ LAYERS: dict[str, Rank] = {
     "cli": (6, 0),
     "service": (6, 0),
     "__init__": (7, 0),
+    "__main__": (7, 0),
 }
 
 #: Package -> the modules that may import it. () means nobody: it costs seconds, or runs foreign code.
