@@ -9,8 +9,18 @@ from pathlib import Path
 
 import airr
 import pytest
-from repertoires import OAS, coding, oas_row, oas_text, paired_columns, paired_row
-from support import cli, gz
+from repertoires import (
+    OAS,
+    OLD_10X,
+    coding,
+    csv_text,
+    oas_row,
+    oas_text,
+    paired_columns,
+    paired_row,
+    tenx_row,
+)
+from support import VH, cli, gz, write_fasta
 
 from plmsearch.formats.rearrangements import open_rearrangements
 from plmsearch.translation import reverse_complement
@@ -156,6 +166,45 @@ def test_a_junction_that_is_not_what_its_nucleotides_code_for_is_kept_and_counte
     assert json.loads((tmp_path / "out.tsv.json").read_text())["n_junctions_that_disagree"] == 2
     told, _ = run(rows[:1])
     assert "not the translation" not in told
+
+
+# --- Where it is written ----------------------------------------------------------------------------
+
+
+def test_a_table_may_be_written_in_its_own_place_and_keeps_its_cells(tmp_path):
+    source = write(tmp_path / "in.tsv", [heavy(note="kept"), heavy(note="")])
+    assert cli("clones", source, "-o", source).code == 0
+    with source.open() as file:
+        assert [(row["note"], row["clone_id"]) for row in csv.DictReader(file, delimiter="\t")] == [
+            ("kept", "1"), ("", "1")
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["in.fasta", "in.csv", "link"])
+def test_an_input_of_another_format_is_never_replaced(tmp_path, name):
+    if name == "in.csv":
+        source = tmp_path / name
+        source.write_text(csv_text(OLD_10X, [tenx_row(1)]))
+    else:
+        source = write_fasta(tmp_path / "in.fasta", [("a", VH)])
+    output = tmp_path / name
+    if name == "link":
+        output.symlink_to(source)
+    before = source.read_bytes()
+    ended = cli("clones", source, "-o", output)
+    assert ended.code == 1 and "another file than an input" in ended.err
+    assert source.read_bytes() == before
+    assert not (tmp_path / f"{name}.json").exists()
+
+
+def test_an_output_that_cannot_be_written_is_told_before_the_work(tmp_path, monkeypatch):
+    def never(*_: object) -> None:
+        raise AssertionError("the work has begun")
+
+    monkeypatch.setattr("plmsearch.repertoire.clone_table.assign_clones", never)
+    ended = cli("clones", write(tmp_path / "in.tsv", [heavy()]), "-o", tmp_path / "absent" / "out.tsv")
+    assert ended.code == 1 and "cannot be written: no such file or directory" in ended.err
+    assert [path.name for path in tmp_path.iterdir()] == ["in.tsv"]
 
 
 # --- Donors and cells -------------------------------------------------------------------------------

@@ -96,6 +96,12 @@ def test_rows_are_not_chosen_by_what_the_table_does_not_say(tmp_path, rows, said
         read_rows([write(tmp_path / "in.tsv", rows)], ReadOptions(productive=True))
 
 
+def test_a_junction_of_any_length_is_measured(summary):
+    found = summary([heavy(junction_aa="C" + "A" * 50_000 + "W"), heavy(junction_aa="CAW")])
+    (lengths,) = found.cdr3
+    assert lengths.mean == pytest.approx(25_000.5) and lengths.counts[[1, 50_000]].tolist() == [1, 1]
+
+
 def test_standard_output_is_no_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ended = cli("repertoire", write(tmp_path / "in.tsv", [heavy()]), "-o", "-")

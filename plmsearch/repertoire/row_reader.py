@@ -261,7 +261,7 @@ class _Reader:
         )
         for name, column in (("duplicates", "duplicate_count"), ("umis", "umi_count")):
             self._part(name, self._counts_of(columns[column], column, source, place))
-        self._part("cdr3", np.array([max(len(one) - 2, -1) for one in junctions], dtype=np.int16))
+        self._part("cdr3", np.array([max(len(one) - 2, -1) for one in junctions], dtype=np.int32))
         self._part("productive", np.array([airr_bool(text) is not False for text in columns["productive"]]))
         flags = _rows_of(columns, *CONTIG_FLAGS)
         self._part("filtered", np.array([in_filtered_set(cells) for cells in flags]))
