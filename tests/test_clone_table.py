@@ -168,6 +168,16 @@ def test_a_junction_that_is_not_what_its_nucleotides_code_for_is_kept_and_counte
     assert "not the translation" not in told
 
 
+@pytest.mark.parametrize("method", ["junction", "hybrid", "cdr3"])
+@pytest.mark.parametrize("more", [(), ("--productive", "--split-light", "--convergent")])
+def test_a_table_without_heavy_chains_keeps_its_rows(run, method, more):
+    tcr = {"locus": "TRB", "v_call": "TRBV7-9*01", "j_call": "TRBJ2-1*01", "junction": JUNCTION}
+    rows = [row | {"productive": "T"} for row in (light(cell_id="c"), tcr)]
+    told, written = run(rows, "--method", method, *more)
+    assert [row["clone_status"] for row in written] == ["light_unpaired", ""]
+    assert "2 rows, no heavy chain in a family" in told
+
+
 # --- Where it is written ----------------------------------------------------------------------------
 
 
