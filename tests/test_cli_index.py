@@ -55,7 +55,7 @@ def test_a_junction_that_is_not_what_its_nucleotides_code_for_is_counted_and_kep
     source = tmp_path / "in.tsv"
     source.write_text(header + "".join(f"{name}\t{VH}\tIGHV3-66\t{n}\t{aa}\n" for name, n, aa in cells))
     ended = cli("index", tmp_path / "db", source, "-m", "kmer")
-    assert "1 rows: junction_aa is not the translation of junction" in ended.err
+    assert "1 row: junction_aa is not the translation of junction" in ended.err
     kept = contents(tmp_path / "db")["b"][2]
     assert (kept["junction"], kept["junction_aa"]) == ("TGTGCGTGG", "CARW")
     notes = [
@@ -70,8 +70,8 @@ def test_every_change_to_a_sequence_is_noted(tmp_path):
     ended = cli("index", tmp_path / "db", source, "-m", "kmer", "--on-invalid", "mask")
     assert ended.code == 0
     for said in ("lower-case letters raised", "alignment gaps removed", "the final * dropped"):
-        assert f"plmsearch: 1 rows: {said}" in ended.err
-    assert "1 rows: invalid letters read as X" in ended.err
+        assert f"plmsearch: 1 row: {said}" in ended.err
+    assert "1 row: invalid letters read as X" in ended.err
     assert {i: c[0] for i, c in contents(tmp_path / "db").items()} == {
         "a": VH,
         "b": VH,

@@ -105,7 +105,7 @@ def test_a_region_that_is_missing_leaves_a_domain_out_and_is_counted(tmp_path):
     rows = write_fasta(tmp_path / "in.fasta", [("short", short), ("vh", VH)])
     done = cli("index", tmp_path / "db", rows, "-m", "kmer", "--regions", "whole,fwr1")
     assert done.code == 0
-    assert "1 variable domains have no residue in the region of kmer/1/fwr1/mean: short" in done.err
+    assert "1 variable domain has no residue in the region of kmer/1/fwr1/mean: short" in done.err
     vectors = unit_vectors_of(tmp_path / "db")
     assert vectors["kmer/1/fwr1/mean"].keys() == {"vh#1"} and len(vectors[KMER_DOMAIN]) == 2
     with open_database(tmp_path / "db") as db:
@@ -362,7 +362,7 @@ def test_receptors_of_t_cells_come_with_a_warning_if_asked_for(tmp_path):
 
 def test_info_counts_domains_by_locus(path, tmp_path):
     told = cli("info", path)
-    assert "domains     6 IGH, 2 IGK; 1 records without one" in told.out
+    assert "domains     6 IGH, 2 IGK; 1 record without one" in told.out
     with open_database(path) as db:
         found = overview(db)
     assert (found.n_records, found.domains) == (6, DomainOverview({"IGH": 6, "IGK": 2}, 1))

@@ -309,7 +309,7 @@ def test_query_searches_among_what_matches_and_explains_itself(path):
 def test_a_filter_that_matches_nothing_gives_no_hit_and_says_so(path):
     done = cli("query", path, "--id", "r1", "--where", "species = 'yeti'")
     assert (done.code, len(done.out.splitlines())) == (0, 1)
-    assert "1 of 1 queries have no hit" in done.err
+    assert "1 of 1 query has no hit" in done.err
 
 
 def test_info_counts_what_matches(path):

@@ -24,6 +24,7 @@ REPO = Path(__file__).resolve().parents[1]
 LAYERS: dict[str, Rank] = {
     "_version": (0, 0),
     "errors": (0, 0),
+    "wording": (0, 0),
     "slices": (0, 0),
     "types": (0, 0),
     "regions": (0, 0),

@@ -72,7 +72,7 @@ def test_a_cell_counts_by_a_productive_chain(tmp_path):
         heavy(cell_id="c", productive="T", umi_count="2"),
     ]
     ended = cli("repertoire", write(tmp_path / "in.tsv", rows), "-o", tmp_path / "o", "--count", "cells")
-    assert ended.code == 3 and "1 rows: another chain of its cell and locus counts" in ended.err
+    assert ended.code == 3 and "1 row: another chain of its cell and locus counts" in ended.err
     assert "IGHV1-2\t" in (tmp_path / "o" / "usage.tsv").read_text()
     assert "IGHV4-34\t" not in (tmp_path / "o" / "usage.tsv").read_text()
 

@@ -17,6 +17,7 @@ import typer
 
 from plmsearch.errors import PlmsearchError
 from plmsearch.ingest.report import Progress
+from plmsearch.wording import counted
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -73,40 +74,44 @@ def remarks(report: AddReport) -> list[str]:
         "without_light": "no light chain; the heavy chain is alone",
         "not_filtered": "no cell's or of low confidence by 10x (is_cell, high_confidence)",
     }
-    remarks = [f"{n} rows: {_source(name)}" for name, n in report.sources.items()]
-    remarks += [f"{n} rows: {texts[kind]}" for kind, n in sorted(report.changes.items())]
+    remarks = [f"{counted(n, 'row')}: {_source(name)}" for name, n in report.sources.items()]
+    remarks += [f"{counted(n, 'row')}: {texts[kind]}" for kind, n in sorted(report.changes.items())]
     if report.n_windowed:
-        remarks.append(f"{report.n_windowed} sequences longer than the model reads: overlapping windows")
+        windowed = counted(report.n_windowed, "sequence")
+        remarks.append(f"{windowed} longer than the model reads: overlapping windows")
     if report.n_truncated:
-        remarks.append(f"{report.n_truncated} sequences truncated to what the model reads")
+        remarks.append(f"{counted(report.n_truncated, 'sequence')} truncated to what the model reads")
     if report.n_with_unknown:
         remarks.append(
-            f"{report.n_unknown_residues} residues unknown to the model in {report.n_with_unknown} sequences"
+            f"{counted(report.n_unknown_residues, 'residue')} unknown to the model in "
+            f"{counted(report.n_with_unknown, 'sequence')}"
         )
     if report.n_incomplete:
-        remarks.append(f"{report.n_incomplete} variable domains are not complete from FWR1 to FWR4")
+        incomplete = counted(report.n_incomplete, "variable domain is", "variable domains are")
+        remarks.append(f"{incomplete} not complete from FWR1 to FWR4")
     if report.without_domain:
         named = "; ".join(f"{name}: {why}" for name, why in islice(report.without_domain.items(), _NAMED))
         more = len(report.without_domain) - _NAMED
         n_more = f"; and {more} more (plmsearch info DB --ledger RUN names all)" if more > 0 else ""
-        what = "records are stored but cannot be found among variable domains"
-        remarks.append(f"{len(report.without_domain)} {what}: {named}{n_more}")
+        stored = counted(len(report.without_domain), "record is", "records are")
+        what = "stored but cannot be found among variable domains"
+        remarks.append(f"{stored} {what}: {named}{n_more}")
     if report.misplaced:
         listed = ", ".join(report.misplaced[:_NAMED]) + (", ..." if len(report.misplaced) > _NAMED else "")
         all_of_them = (
             "; that is all of them: are the columns exchanged?" if _are_all_misplaced(report) else ""
         )
-        what = (
-            "records have a light chain in --heavy-col or a heavy one in --light-col, and count as what it is"
-        )
-        remarks.append(f"{len(report.misplaced)} {what}: {listed}{all_of_them}")
+        records = counted(len(report.misplaced), "record has", "records have")
+        what = "a light chain in --heavy-col or a heavy one in --light-col, and count as what it is"
+        remarks.append(f"{records} {what}: {listed}{all_of_them}")
     for space, names in report.without_region.items():
         listed = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
-        remarks.append(f"{len(names)} variable domains have no residue in the region of {space}: {listed}")
+        lacking = counted(len(names), "variable domain has", "variable domains have")
+        remarks.append(f"{lacking} no residue in the region of {space}: {listed}")
     remarks.extend(
-        f"{n} rows: junction_aa is not the translation of junction; the input's values are kept"
+        f"{counted(n, 'row')}: junction_aa is not the translation of junction; the input's values are kept"
         if column == "junction"
-        else f"{n} rows: {column} is not what numbering gives; the input's value is kept"
+        else f"{counted(n, 'row')}: {column} is not what numbering gives; the input's value is kept"
         for column, n in sorted(report.disagreements.items())
     )
     remarks.extend(

@@ -9,6 +9,7 @@ import typer
 
 from plmsearch.cli import options as o
 from plmsearch.cli.console import handles_errors, note
+from plmsearch.wording import counted
 
 __all__ = ["export"]
 
@@ -60,7 +61,7 @@ def export(
         with open_database(database) as db:
             written = export_airr(db, output, where=where)
         if not quiet:
-            note(f"{name}: {written.n_records} records, {written.n_rows} rows")
+            note(f"{name}: {counted(written.n_records, 'record')}, {counted(written.n_rows, 'row')}")
             if written.renamed:
                 columns = ", ".join(written.renamed.values())
                 note(f"called otherwise, for AIRR's fields of these names hold something else: {columns}")
@@ -69,7 +70,8 @@ def export(
         done = write(db, output, space=space, where=where)
         n_records = len(db) if where is None else db.select(where).n_records
     if not quiet:
-        domains = f", {done.n_rows} variable domains" if done.n_rows != done.n_records else ""
-        note(f"{name}: {done.n_records} records{domains}")
+        domains = f", {counted(done.n_rows, 'variable domain')}" if done.n_rows != done.n_records else ""
+        note(f"{name}: {counted(done.n_records, 'record')}{domains}")
         if done.n_records < n_records:
-            note(f"{n_records - done.n_records} records have no vector in this space: left out")
+            lacking = counted(n_records - done.n_records, "record has", "records have")
+            note(f"{lacking} no vector in this space: left out")
