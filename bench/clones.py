@@ -143,6 +143,7 @@ def simulate(
             rows.donor.append("")
             rows.cell.append(None)
             rows.productive.append(True)
+            rows.filtered.append(True)
             rows.weight.append((0, 0))
             truth.append(str(clone))
         if len(truth) == n:
@@ -259,7 +260,7 @@ def main() -> None:
 
 def selected(rows: Rearrangements, chosen: Sequence[int]) -> Rearrangements:
     """Return some rows."""
-    names = ("locus", "calls", "nucleotides", "residues", "donor", "cell", "productive", "weight")
+    names = ("locus", "calls", "nucleotides", "residues", "donor", "cell", "productive", "filtered", "weight")
     return Rearrangements(**{name: [getattr(rows, name)[i] for i in chosen] for name in names})
 
 

@@ -2,18 +2,25 @@
 
 A *call* is what a tool wrote for one row: an allele (``IGHV1-2*01``), a gene (``IGHV1-2``), IMGT's form
 with species and function (``Homsap IGHV1-2*01 F``), an OGRDB cluster (``IGHVF6-G21*09``), or a list of
-any of these. What is compared is the set of genes of a call: every gene that is listed counts.
+any of these. What is compared is the set of genes of a call: every gene that is listed counts. Names in
+lower case (``ighv1-2*01``) or MGI's (``Ighv1-2``) are read as those of IMGT, which has capitals only.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 __all__ = ["call_families", "call_genes", "call_isotypes", "call_locus", "locus_name"]
 
 # The start of a name as in Change-O (changeo.Gene.gene_regex), which is what the field groups by; the
-# rest of a name ends at the allele, at white space or at what parts a list.
-_GENE = re.compile(r"(?:IG[HKL]|TR[ABGD])[VDJ][A-Z0-9(][-/\w().]*", re.ASCII)
+# rest of a name ends at the allele, at white space or at what parts a list. In lower case the same letters
+# begin words ("traditional"): there a name has to begin and go on as genes do.
+_GENE = re.compile(
+    r"(?:(?:IG[HKL]|TR[ABGD])[VDJ][A-Z0-9(]"
+    r"|(?<![A-Za-z0-9])(?i:(?:IG[HKL]|TR[ABGD])[VDJ](?:F?[0-9]|\()))[-/\w().]*",
+    re.ASCII,
+)
 _FAMILY = re.compile(r"(?:IG[HKL]|TR[ABGD])[VDJ](?:F?[0-9]+|[^-/]+)", re.ASCII)
 # A constant gene: what follows tells the gene of IgD from D genes such as IGHD3-10. Classes as words
 # (IgG1) stand in tables of sorted cells.
@@ -38,7 +45,8 @@ def call_genes(call: str) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        Distinct, in the order of the call, without alleles; empty if no gene is named.
+        Distinct, in the order of the call, without alleles; empty if no gene is named. A name that is not
+        in capitals where genes are is raised.
 
     Examples
     --------
@@ -46,8 +54,11 @@ def call_genes(call: str) -> tuple[str, ...]:
     ('IGHV3-11',)
     >>> call_genes("IGHV1-69*01,IGHV1-69D*01"), call_genes("IGHVF6-G21*09"), call_genes("None")
     (('IGHV1-69', 'IGHV1-69D'), ('IGHVF6-G21',), ())
+    >>> call_genes("ighv1-2*01"), call_genes("Ighv1-2")
+    (('IGHV1-2',), ('IGHV1-2',))
     """
-    return tuple(dict.fromkeys(_GENE.findall(call)))
+    names = _GENE.findall(call)
+    return tuple(dict.fromkeys(name if name[:4].isupper() else name.upper() for name in names))
 
 
 def call_families(call: str) -> tuple[str, ...]:
@@ -84,9 +95,12 @@ def call_isotypes(call: str) -> tuple[str, ...]:
     >>> call_isotypes("IgA"), call_isotypes("IGHD3-10*01"), call_isotypes("None")
     (('IGHA',), (), ())
     """
-    found = _CONSTANT.finditer(call)
-    names = ((match["gene"] or f"IGH{match['isotype']}").upper() for match in found)
-    return tuple(dict.fromkeys(names))
+    return tuple(dict.fromkeys(_constant_genes(call)))
+
+
+def _constant_genes(call: str) -> Iterator[str]:
+    for match in _CONSTANT.finditer(call):
+        yield (match["gene"] or f"IGH{match['isotype']}").upper()
 
 
 def call_locus(call: str) -> str:
@@ -94,10 +108,10 @@ def call_locus(call: str) -> str:
 
     Examples
     --------
-    >>> call_locus("Homsap IGKV1-5*01 F"), call_locus("")
-    ('IGK', '')
+    >>> call_locus("Homsap IGKV1-5*01 F"), call_locus("ighv1-2"), call_locus("IgG1"), call_locus("")
+    ('IGK', 'IGH', 'IGH', '')
     """
-    match = _LOCUS.search(call)
+    match = _LOCUS.search(call) or _LOCUS.search(" ".join((*call_genes(call), *_constant_genes(call))))
     return match.group() if match else ""
 
 

@@ -96,6 +96,9 @@ class SequenceRecord:
         What its reader noticed and what is counted, such as ``without_light``.
     residue_source : str
         Column the residues were taken or translated from; empty where there was no choice.
+    chain_kinds : tuple of str
+        ``heavy`` or ``light`` for each chain of `sequence`, as the columns they come from are called; empty
+        where nothing calls them so.
     unusable : Unusable or None
         Why there are no residues, where the reader knows.
     """
@@ -108,6 +111,7 @@ class SequenceRecord:
     row: int | None = None
     notes: tuple[str, ...] = ()
     residue_source: str = ""
+    chain_kinds: tuple[str, ...] = ()
     unusable: Unusable | None = None
 
 

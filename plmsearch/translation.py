@@ -16,6 +16,7 @@ from plmsearch.errors import ParameterError
 __all__ = [
     "FRAMES",
     "as_nucleotides",
+    "codes_for",
     "not_a_nucleotide",
     "open_readings",
     "reverse_complement",
@@ -118,6 +119,34 @@ def translate(nucleotides: str, frame: int = 1) -> str:
     at = abs(frame) - 1
     codons = zip(strand[at::3], strand[at + 1 :: 3], strand[at + 2 :: 3], strict=False)
     return "".join(map(_CODONS.__getitem__, codons))
+
+
+def codes_for(nucleotides: str, residues: str) -> bool:
+    """Tell whether residues can be what nucleotides code for; nothing that is given twice may differ.
+
+    Parameters
+    ----------
+    nucleotides, residues : str
+        Upper case. Gaps count for nothing.
+
+    Returns
+    -------
+    bool
+        True too where one of the two is empty, and where the nucleotides are no whole codons: tools write
+        the residue of what is left over each in their own way. X, ``_`` and ``#`` differ from nothing.
+
+    Examples
+    --------
+    >>> codes_for("TGTGCGNNNTGG", "CAXW"), codes_for("TGTGCGTGG", "CARW"), codes_for("TGTGCGT", "CA_")
+    (True, False, True)
+    """
+    bare, given = as_nucleotides(nucleotides), residues.replace(".", "").replace("-", "")
+    if not bare or not given or len(bare) % 3:
+        return True
+    coded = translate(bare)
+    return len(coded) == len(given) and all(
+        a == b or a == "X" or b in "X_#" for a, b in zip(coded, given, strict=True)
+    )
 
 
 def six_frames(nucleotides: str) -> dict[int, str]:

@@ -179,7 +179,7 @@ def test_a_condition_limits_and_mistakes_are_named(tmp_path):
     db = make_antibodies(tmp_path / "db", rows)
     out = tmp_path / "x.tsv"
     told = cli("export", db, "-o", out, "--format", "airr", "--where", "n = 2")
-    assert told.code == 0 and "1 records, 1 rows" in told.err and list(read(out).sequence_id) == ["b"]
+    assert told.code == 0 and "1 record, 1 row" in told.err and list(read(out).sequence_id) == ["b"]
     assert cli("export", db, "-o", out, "--format", "csv").code == 2
     assert cli("export", db, "-o", out, "--format", "airr", "--space", "x").code == 2
     told = cli("export", db, "-o", tmp_path / "x.parquet", "--format", "airr")

@@ -44,14 +44,34 @@ def test_quiet_says_nothing_but_what_went_wrong(tmp_path):
     assert cli("index", tmp_path / "db", write_fasta(source, records(3)), "-q").err == ""
 
 
+def test_a_junction_that_is_not_what_its_nucleotides_code_for_is_counted_and_kept(tmp_path):
+    header = "sequence_id\tsequence_aa\tv_call\tjunction\tjunction_aa\n"
+    cells = [
+        ("a", "TGTGCGTGG", "CAW"),
+        ("b", "TGTGCGTGG", "CARW"),
+        ("c", "NaN", "CAW"),
+        ("d", "TGTGCGTGGA", "CAWX"),
+    ]
+    source = tmp_path / "in.tsv"
+    source.write_text(header + "".join(f"{name}\t{VH}\tIGHV3-66\t{n}\t{aa}\n" for name, n, aa in cells))
+    ended = cli("index", tmp_path / "db", source, "-m", "kmer")
+    assert "1 row: junction_aa is not the translation of junction" in ended.err
+    kept = contents(tmp_path / "db")["b"][2]
+    assert (kept["junction"], kept["junction_aa"]) == ("TGTGCGTGG", "CARW")
+    notes = [
+        line.split("\t")[-1] for line in cli("info", tmp_path / "db", "--ledger", 1).out.splitlines()[1:]
+    ]
+    assert notes == ["", '{"disagrees_junction": 1}', "", ""]
+
+
 def test_every_change_to_a_sequence_is_noted(tmp_path):
     odd = [("a", VH.lower()), ("b", f"{VH[:9]}--{VH[9:]}"), ("c", VL + "*"), ("d", "EV?QL")]
     source = write_fasta(tmp_path / "in.fasta", odd)
     ended = cli("index", tmp_path / "db", source, "-m", "kmer", "--on-invalid", "mask")
     assert ended.code == 0
     for said in ("lower-case letters raised", "alignment gaps removed", "the final * dropped"):
-        assert f"plmsearch: 1 rows: {said}" in ended.err
-    assert "1 rows: invalid letters read as X" in ended.err
+        assert f"plmsearch: 1 row: {said}" in ended.err
+    assert "1 row: invalid letters read as X" in ended.err
     assert {i: c[0] for i, c in contents(tmp_path / "db").items()} == {
         "a": VH,
         "b": VH,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from support import DNA, VH, VL, cli, process, write_fasta
 
+import plmsearch
 from plmsearch.store.schema import HEAD
 
 HEAVY = {"torch", "esm", "faiss", "polars", "transformers", "pandas", "scipy", "immunum", "antiberty"}
@@ -81,3 +84,15 @@ def test_help_and_info_import_nothing_heavy(db, tmp_path):
         assert not done.packages & HEAVY
     done = process(tmp_path, "--help")
     assert not done.packages & {"numpy", "sqlalchemy", "needletail"}
+
+
+@pytest.mark.parametrize("module", ["plmsearch", "plmsearch.cli"])
+def test_python_runs_the_package_as_the_command(module, tmp_path):
+    def run(*arguments):
+        command = [sys.executable, "-m", module, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"plmsearch {plmsearch.__version__}\n")
+    done = run("info", str(tmp_path / "absent"))
+    assert done.returncode == 1 and "no database at" in done.stderr

@@ -109,9 +109,9 @@ REFUSED = [
     Case("a broken parquet", b"PAR1" + bytes(40), 1, ("{file}: ",), "in.parquet"),
 ]
 TAKEN = [
-    Case("stop at the end", fasta(("a", A + "*")), 0, ("1 rows: the final * dropped",)),
-    Case("lower case", fasta(("a", A.lower()), ("b", B)), 0, ("1 rows: lower-case letters raised",)),
-    Case("gaps", fasta(("a", f"-{A[:5]}..{A[5:]}--")), 0, ("1 rows: alignment gaps removed",)),
+    Case("stop at the end", fasta(("a", A + "*")), 0, ("1 row: the final * dropped",)),
+    Case("lower case", fasta(("a", A.lower()), ("b", B)), 0, ("1 row: lower-case letters raised",)),
+    Case("gaps", fasta(("a", f"-{A[:5]}..{A[5:]}--")), 0, ("1 row: alignment gaps removed",)),
     Case("windows line ends", fasta(("a", A), ("b", B), end="\r\n"), 0),
     Case("windows table", f"id,sequence\r\na,{A}\r\n".encode(), 0, (), "in.csv"),
     Case("no newline at the end", f">a\n{A}".encode(), 0),
@@ -120,7 +120,7 @@ TAKEN = [
         "masked",
         fasta(("a", "EV*QL")),
         0,
-        ("1 rows: invalid letters read as X",),
+        ("1 row: invalid letters read as X",),
         flags=("--on-invalid", "mask"),
     ),
     Case("dna left out", fasta(("ok", A), ("bad", DNA)), 3, ("left out: " + PLACE,), flags=SKIP),
@@ -310,9 +310,9 @@ def long_input(tmp_path: Path) -> Path:
 
 
 LONG_OUTCOMES = [
-    (None, 0, "1 sequences longer than the model reads: overlapping windows", {"short", "long"}),
-    ("window", 0, "1 sequences longer than the model reads: overlapping windows", {"short", "long"}),
-    ("truncate", 0, "1 sequences truncated to what the model reads", {"short", "long"}),
+    (None, 0, "1 sequence longer than the model reads: overlapping windows", {"short", "long"}),
+    ("window", 0, "1 sequence longer than the model reads: overlapping windows", {"short", "long"}),
+    ("truncate", 0, "1 sequence truncated to what the model reads", {"short", "long"}),
     ("skip", 3, "left out: record 'long' ({file}, record 2): 30000 residues, the model reads", {"short"}),
     ("error", 1, "record 'long' ({file}, record 2): 30000 residues, the model reads", set()),
 ]

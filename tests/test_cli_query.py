@@ -82,7 +82,7 @@ def test_min_score_leaves_hits_out_and_says_when_none_is_left(db):
     assert len(cli("query", db, "--id", "light", "--min-score", "0.99").rows) == 1
     ended = cli("query", db, "--id", "light", "--exclude-self", "--min-score", "0.99")
     assert (ended.code, ended.out) == (0, HEADER + "\n")
-    assert ended.err == "plmsearch: 1 of 1 queries have no hit\n"
+    assert ended.err == "plmsearch: 1 of 1 query has no hit\n"
     assert cli("query", db, "--id", "light", "--exclude-self", "--min-score", "0.99", "-q").err == ""
 
 
@@ -92,8 +92,8 @@ def test_what_is_done_to_a_query_is_noted_and_what_is_left_out_is_named(db, tmp_
     assert ended.code == 3
     assert [r[:2] for r in ended.rows] == [["low", "heavy"], ["gap", "light"]]
     assert f"left out: record 'bad' ({source}, record 2): '*' at residue 3" in ended.err
-    assert "1 rows: lower-case letters raised" in ended.err
-    assert "1 rows: alignment gaps removed" in ended.err
+    assert "1 row: lower-case letters raised" in ended.err
+    assert "1 row: alignment gaps removed" in ended.err
     quiet = cli("query", db, source, "--on-invalid", "skip", "-q")
     assert (quiet.code, len(quiet.err.splitlines())) == (3, 1)
 

@@ -110,7 +110,7 @@ def test_samples_below_the_minimum_are_named_and_left_out(run):
         heavy(sample_id="thin", clone_id=1)
     ]
     ended, table = run(rows)
-    assert "left out of equal depth: 1 samples: fewer than 30 units" in ended.err
+    assert "left out of equal depth: 1 sample: fewer than 30 units" in ended.err
     found = table("hill_profile").query("level == 'sample'")
     assert set(found["sample"]) == {"deep"}
     assert table("diversity").query("sample == 'thin'")["depth"].tolist() == ["", "", ""]
@@ -120,7 +120,7 @@ def test_a_light_chain_does_not_count_its_clone_twice(run):
     rows = [heavy(clone_id=1, cell_id="x"), heavy(clone_id=1, cell_id="x", locus="IGK")]
     ended, table = run(rows)
     assert table("clones")["count"].tolist() == [1, 1]
-    assert "left out of clones: 1 rows: of another locus than IGH" in ended.err
+    assert "left out of clones: 1 row: of another locus than IGH" in ended.err
 
 
 def test_a_cell_counts_once_by_the_chain_of_most_umis(run):
@@ -133,8 +133,8 @@ def test_a_cell_counts_once_by_the_chain_of_most_umis(run):
     ended, table = run(rows, "--count", "cells", code=3)
     found = table("clones").query("level == 'sample'")
     assert (found["clone_id"].tolist(), found["count"].tolist()) == ([2], [2])
-    assert "1 rows: no cell_id" in ended.err
-    assert "1 rows: another chain of its cell" in ended.err
+    assert "1 row: no cell_id" in ended.err
+    assert "1 row: another chain of its cell" in ended.err
 
 
 def test_sharing_within_a_donor_and_convergence_across_donors_stand_apart(run):
@@ -193,7 +193,17 @@ def test_rows_called_not_productive_are_left_out_only_if_asked(run):
     assert table("samples")["count"].tolist() == [2]
     ended, table = run(rows, "--productive", "--overwrite", code=3)
     assert table("samples")["count"].tolist() == [1]
-    assert "1 rows: not productive" in ended.err
+    assert "1 row: not productive" in ended.err
+
+
+def test_contigs_that_10x_filters_out_count_and_are_told_or_are_left_out(run):
+    rows = [heavy(is_cell=cell, clone_id=1) for cell in ("True", "False", "")]
+    ended, table = run(rows)
+    assert "1 row is no cell's or of low confidence by 10x" in ended.err
+    assert table("samples")["count"].tolist() == [3]
+    ended, table = run(rows, "--filtered", "--overwrite", code=3)
+    assert table("samples")["count"].tolist() == [2]
+    assert "1 row: no cell, or of low confidence" in ended.err
 
 
 def test_tcr_alone_is_counted_by_its_own_locus(run):
@@ -232,8 +242,8 @@ def test_a_bad_count_that_is_not_counted_does_not_matter(run):
 def test_rows_without_a_count_are_left_out_and_said(run):
     rows = [heavy(umi_count=3, clone_id=1), heavy(umi_count="", clone_id=1), heavy(umi_count=0, clone_id=1)]
     ended, table = run(rows, "--count", "umi_count", code=3)
-    assert "1 rows: umi_count is empty" in ended.err
-    assert "1 rows: umi_count is 0" in ended.err
+    assert "1 row: umi_count is empty" in ended.err
+    assert "1 row: umi_count is 0" in ended.err
     assert table("samples")["count"].tolist() == [3]
 
 

@@ -136,7 +136,7 @@ def test_an_airr_table_without_residues_is_translated_and_what_cannot_be_is_left
     for name, reason in reasons.items():
         assert f"left out: record {name!r} ({path}, record {'abcdef'.index(name) + 1}): {reason}" in done.err
     for said in ("by translation of sequence", "by translation of sequence_alignment", "from sequence_aa"):
-        assert f"plmsearch: 1 rows: residues {said}\n" in done.err
+        assert f"plmsearch: 1 row: residues {said}\n" in done.err
     stored = contents(tmp_path / "db")
     assert {name: facts[2]["residue_source"] for name, facts in stored.items()} == {
         "a": "sequence",

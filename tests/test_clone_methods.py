@@ -436,7 +436,7 @@ def test_calls_are_not_mixed_with_those_that_name_genes_otherwise(tmp_path):
     rows = [{"sequence_id": f"s{i}", "v_call": "IGHVF6-G21*09"} | row for i in range(4)]
     rows[3]["v_call"] = ""
     ended = cli("clones", _write(tmp_path / "in.tsv", rows), "-o", tmp_path / "out.tsv")
-    assert "1 heavy chains have no V or J call, and none are inferred" in ended.err
+    assert "1 heavy chain has no V or J call, and none are inferred" in ended.err
     assert "only 0 of 3 other rows" in ended.err
     found = _read(tmp_path / "out.tsv")
     assert [row["clone_status"] for row in found] == ["", "", "", "no_calls"]

@@ -9,8 +9,18 @@ from pathlib import Path
 
 import airr
 import pytest
-from repertoires import OAS, coding, oas_row, oas_text, paired_columns, paired_row
-from support import cli, gz
+from repertoires import (
+    OAS,
+    OLD_10X,
+    coding,
+    csv_text,
+    oas_row,
+    oas_text,
+    paired_columns,
+    paired_row,
+    tenx_row,
+)
+from support import VH, cli, gz, write_fasta
 
 from plmsearch.formats.rearrangements import open_rearrangements
 from plmsearch.translation import reverse_complement
@@ -89,6 +99,36 @@ def test_loci_are_read_as_oas_writes_them_and_others_are_named(run):
     assert "3 rows without a family: other_locus (MULTI, HEAVY)" in told
 
 
+def test_contigs_that_10x_filters_out_take_part_and_are_told_or_are_left_out(run, tmp_path):
+    flags = [("True", "True"), ("False", "True"), ("true", "F"), ("", "None")]
+    rows = [heavy(is_cell=a, high_confidence=b, cell_id=f"c{i}") for i, (a, b) in enumerate(flags)]
+    rows.append(light(is_cell="False", high_confidence="True", cell_id="c0"))
+    told, written = run(rows)
+    assert "3 rows are no cell's or of low confidence by 10x" in told and ids(written) == ["1"] * 5
+    assert json.loads((tmp_path / "out.tsv.json").read_text())["n_not_in_filtered_set"] == 3
+    told, written = run(rows, "--filtered")
+    assert [row["clone_status"] for row in written] == [
+        "",
+        "not_filtered",
+        "not_filtered",
+        "",
+        "not_filtered",
+    ]
+    assert "3 rows without a family: not_filtered" in told and "not left out" not in told
+    told, _ = run([heavy()], "--filtered", code=1)
+    assert "no column 'is_cell' or 'high_confidence'" in told
+
+
+def test_calls_in_lower_case_are_calls(run):
+    lower = heavy(locus="", v_call="ighv1-2*02", j_call="ighj4*02")
+    told, written = run(
+        [heavy(), lower, heavy(locus="", v_call="Ighv1-2", j_call="Ighj4"), heavy(v_call="ighv1-3")]
+    )
+    assert ids(written) == ["1", "1", "1", "2"]
+    assert "nothing about their locus" not in told and "have no V or J call" not in told
+    assert written[1]["v_call"] == "ighv1-2*02"
+
+
 def test_productive_is_read_in_every_spelling_of_the_airr_library(run):
     spellings = [
         *airr.schema.RearrangementSchema.true_values,
@@ -114,6 +154,69 @@ def test_a_read_of_the_other_strand_has_its_v_region_too(run):
     assert "V regions are compared too: 2 of 2 chains have one" in told and ids(written) == ["1", "1"]
 
 
+def test_a_junction_that_is_not_what_its_nucleotides_code_for_is_kept_and_counted(run, tmp_path):
+    own = "CARGYCSGGSCYDYW"
+    rows = [heavy(junction_aa=own), heavy(junction_aa="CARDRDRDRDRDRDW"), heavy(junction_aa=own[1:-1])]
+    told, written = run(
+        [*rows, heavy(junction_aa=own.lower()), heavy(junction=JUNCTION + "A", junction_aa=own)]
+    )
+    assert "2 rows have a junction_aa that is not the translation of junction" in told
+    assert "rows 2, 3\n" in told
+    assert [row["junction_aa"] for row in written[:3]] == [row["junction_aa"] for row in rows]
+    assert json.loads((tmp_path / "out.tsv.json").read_text())["n_junctions_that_disagree"] == 2
+    told, _ = run(rows[:1])
+    assert "not the translation" not in told
+
+
+@pytest.mark.parametrize("method", ["junction", "hybrid", "cdr3"])
+@pytest.mark.parametrize("more", [(), ("--productive", "--split-light", "--convergent")])
+def test_a_table_without_heavy_chains_keeps_its_rows(run, method, more):
+    tcr = {"locus": "TRB", "v_call": "TRBV7-9*01", "j_call": "TRBJ2-1*01", "junction": JUNCTION}
+    rows = [row | {"productive": "T"} for row in (light(cell_id="c"), tcr)]
+    told, written = run(rows, "--method", method, *more)
+    assert [row["clone_status"] for row in written] == ["light_unpaired", ""]
+    assert "2 rows, no heavy chain in a family" in told
+
+
+# --- Where it is written ----------------------------------------------------------------------------
+
+
+def test_a_table_may_be_written_in_its_own_place_and_keeps_its_cells(tmp_path):
+    source = write(tmp_path / "in.tsv", [heavy(note="kept"), heavy(note="")])
+    assert cli("clones", source, "-o", source).code == 0
+    with source.open() as file:
+        assert [(row["note"], row["clone_id"]) for row in csv.DictReader(file, delimiter="\t")] == [
+            ("kept", "1"), ("", "1")
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["in.fasta", "in.csv", "link"])
+def test_an_input_of_another_format_is_never_replaced(tmp_path, name):
+    if name == "in.csv":
+        source = tmp_path / name
+        source.write_text(csv_text(OLD_10X, [tenx_row(1)]))
+    else:
+        source = write_fasta(tmp_path / "in.fasta", [("a", VH)])
+    output = tmp_path / name
+    if name == "link":
+        output.symlink_to(source)
+    before = source.read_bytes()
+    ended = cli("clones", source, "-o", output)
+    assert ended.code == 1 and "another file than an input" in ended.err
+    assert source.read_bytes() == before
+    assert not (tmp_path / f"{name}.json").exists()
+
+
+def test_an_output_that_cannot_be_written_is_told_before_the_work(tmp_path, monkeypatch):
+    def never(*_: object) -> None:
+        raise AssertionError("the work has begun")
+
+    monkeypatch.setattr("plmsearch.repertoire.clone_table.assign_clones", never)
+    ended = cli("clones", write(tmp_path / "in.tsv", [heavy()]), "-o", tmp_path / "absent" / "out.tsv")
+    assert ended.code == 1 and "cannot be written: no such file or directory" in ended.err
+    assert [path.name for path in tmp_path.iterdir()] == ["in.tsv"]
+
+
 # --- Donors and cells -------------------------------------------------------------------------------
 
 
@@ -121,7 +224,7 @@ def test_the_donor_is_looked_for_where_one_is_named(run):
     told, written = run([heavy(subject_id="", donor="a"), heavy(subject_id="", donor="b")])
     assert ids(written) == ["1", "2"] and "donors by column donor: 2" in told
     told, _ = run([heavy(subject_id="", donor="")])
-    assert "donors by column subject_id: 1; 1 rows name none" in told
+    assert "donors by column subject_id: 1; 1 row names none" in told
 
 
 def test_rows_that_name_no_donor_are_in_no_convergent_cluster(run):
@@ -165,7 +268,7 @@ def test_shares_are_of_heavy_chains_and_receptors_stand_apart(run, tmp_path):
     told, _ = run([*rows, light(cell_id="b"), *[receptor] * 4])
     assert "9 rows, 3 heavy chains grouped: 2 families, 1 of one chain, the largest of 2 (66.7%)" in told
     assert "2 light chains have the family of their cell" in told
-    assert "4 T-cell receptor chains in 1 clonotypes, the largest of 4 (100.0%)" in told
+    assert "4 T-cell receptor chains in 1 clonotype, the largest of 4 (100.0%)" in told
     facts = json.loads((tmp_path / "out.tsv.json").read_text())
     assert [facts[name] for name in ("n_families", "largest_family", "n_receptor_clonotypes")] == [2, 2, 1]
 
@@ -212,5 +315,5 @@ def test_pairs_of_oas_keep_their_cell(tmp_path):
     }
     (tmp_path / "P.csv").write_text(oas_text(paired_columns(), [row]))
     ended = cli("clones", tmp_path / "P.csv", "-o", tmp_path / "out.tsv")
-    assert "2 rows, 1 heavy chains grouped: 1 families" in ended.err
-    assert "1 light chains have the family of their cell" in ended.err
+    assert "2 rows, 1 heavy chain grouped: 1 family" in ended.err
+    assert "1 light chain has the family of their cell" in ended.err

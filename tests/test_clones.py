@@ -104,7 +104,7 @@ def test_what_is_taken_for_the_donor_is_said(tmp_path):
     ended = cli("clones", write(tmp_path / "a.tsv", [heavy()]), "-o", out)
     assert "the whole input is taken for one donor" in ended.err
     ended = cli("clones", write(tmp_path / "b.tsv", [heavy(donor="x"), heavy()]), "-o", out)
-    assert "donors by column donor: 2; 1 rows name none" in ended.err
+    assert "donors by column donor: 2; 1 row names none" in ended.err
     ended = cli("clones", tmp_path / "b.tsv", "-o", out, "--by", "nobody")
     assert ended.code == 1 and "no column 'nobody'" in ended.err
 

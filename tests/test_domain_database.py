@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
@@ -105,7 +106,7 @@ def test_a_chain_without_a_domain_beside_one_with_it_is_named(tmp_path):
     (said,) = [line for line in done.err.splitlines() if "a chain without a variable domain" in line]
     assert "2 records" in said and "half: chain 1 of 2: it holds no antibody variable domain" in said
     assert "other: chain 2 of 2: it is a T-cell receptor" in said
-    assert "1 rows: no light chain; the heavy chain is alone" in done.err
+    assert "1 row: no light chain; the heavy chain is alone" in done.err
     notes = {r["input_id"]: r["notes"] for r in ledger(tmp_path / "db", 1)}
     assert '"chains_without_domain": 1' in notes["half"] and "chains_without" not in notes["both"]
     assert said.removesuffix(".") in cli("query", tmp_path / "db", rows, *columns).err
@@ -130,7 +131,7 @@ def test_a_region_that_is_missing_leaves_a_domain_out_and_is_counted(tmp_path):
     rows = write_fasta(tmp_path / "in.fasta", [("short", short), ("vh", VH)])
     done = cli("index", tmp_path / "db", rows, "-m", "kmer", "--regions", "whole,fwr1")
     assert done.code == 0
-    assert "1 variable domains have no residue in the region of kmer/1/fwr1/mean: short" in done.err
+    assert "1 variable domain has no residue in the region of kmer/1/fwr1/mean: short" in done.err
     vectors = unit_vectors_of(tmp_path / "db")
     assert vectors["kmer/1/fwr1/mean"].keys() == {"vh#1"} and len(vectors[KMER_DOMAIN]) == 2
     with open_database(tmp_path / "db") as db:
@@ -399,9 +400,26 @@ def test_receptors_of_t_cells_come_with_a_warning_if_asked_for(tmp_path):
 
 def test_info_counts_domains_by_locus(path, tmp_path):
     told = cli("info", path)
-    assert "domains     6 IGH, 2 IGK; 1 records without one" in told.out
+    assert "domains     6 IGH, 2 IGK; 1 record without one" in told.out
     with open_database(path) as db:
         found = overview(db)
     assert (found.n_records, found.domains) == (6, DomainOverview({"IGH": 6, "IGK": 2}, 1))
     chains = make_db(tmp_path / "chains", [("vh", VH)])
     assert "\ndomains " not in cli("info", chains).out
+
+
+def test_chains_in_the_column_of_the_other_kind_are_named_and_count_as_what_they_are(tmp_path):
+    table = tmp_path / "pairs.csv"
+    rows = [("a", VH, VL), ("b", VL, VH), ("c", VL, ""), ("d", VH, NO_DOMAIN), ("e", SCFV, VL)]
+    table.write_text("Name,VH,VL\n" + "".join(f"{','.join(row)}\n" for row in rows))
+    columns = ("--heavy-col", "VH", "--light-col", "VL")
+    ended = cli("index", tmp_path / "db", table, "-m", "kmer", "--preset", "antibody", *columns)
+    assert "2 records have a light chain in --heavy-col or a heavy one in --light-col" in ended.err
+    assert ": b, c\n" in ended.err
+    notes = [json.loads(str(row["notes"] or "{}")) for row in ledger(tmp_path / "db", 1)]
+    assert [one.get("chains_in_other_column", 0) for one in notes] == [0, 2, 1, 0, 0]
+    asked = cli("query", tmp_path / "db", table, *columns, "-k", 1, "--format-output", "query,target,locus")
+    assert ": b, c\n" in asked.err and "b#1\ta\tIGK\n" in asked.out
+    table.write_text(f"Name,VL,VH\nf,{VH},{VL}\ng,{VH_2},{VL[:-1]}\n")
+    ended = cli("index", tmp_path / "db", table, *columns)
+    assert "f, g; that is all of them: are the columns exchanged?" in ended.err

@@ -67,7 +67,7 @@ def test_rows_left_out_are_named_and_the_exit_code_is_3(tmp_path):
     ended = cli("embed", source, "-o", target, "-m", "kmer", "--on-invalid", "skip")
     assert ended.code == 3
     assert f"left out: record 'dna' ({source}, record 2): this is a nucleotide sequence" in ended.err
-    assert "1 rows: lower-case letters raised" in ended.err
+    assert "1 row: lower-case letters raised" in ended.err
     with np.load(target) as archive:
         assert archive["ids"].tolist() == ["a", "b"]
         assert archive["layer_1"].shape == (2, 512)

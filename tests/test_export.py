@@ -38,6 +38,18 @@ def test_a_table_of_records_is_read_back_as_the_same_records(path, tmp_path):
     assert frame["x"].to_list() == [r[2]["x"] for r in expected.values()]
 
 
+@pytest.mark.parametrize("kind", [(), ("--format", "airr")])
+def test_standard_output_gets_the_table_and_nothing_else(path, tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    where = ("--where", "n < 20", *kind)
+    assert cli("export", path, "-o", "x.tsv", *where).code == 0
+    ended = cli("export", path, "-o", "-", *where)
+    assert ended.code == 0 and ended.out == (tmp_path / "x.tsv").read_text()
+    assert "standard output: 19 records" in ended.err and not (tmp_path / "-").exists()
+    refused = cli("export", path, "-o", "-", "--space", "kmer/1/whole/mean")
+    assert (refused.code, refused.out) == (1, "") and "have no vectors" in refused.err
+
+
 def test_parquet_has_types_and_vectors_and_makes_the_same_database(path, tmp_path, monkeypatch):
     monkeypatch.setattr(pages, "_PAGE_ROWS", 4)
     assert cli("export", path, "-o", tmp_path / "x.parquet").code == 0

@@ -48,7 +48,7 @@ def expected(path: Path, space: str) -> np.ndarray:
 def test_an_archive_names_every_domain(path, tmp_path, space):
     done = cli("export", path, "-o", tmp_path / "x.npz", "--space", space)
     assert done.code == 0, done.err
-    assert "3 records, 5 variable domains" in done.err and "1 records have no vector" in done.err
+    assert "3 records, 5 variable domains" in done.err and "1 record has no vector" in done.err
     with np.load(tmp_path / "x.npz", allow_pickle=False) as arrays:
         assert arrays["ids"].tolist() == NAMES
         np.testing.assert_array_equal(arrays["embeddings"], expected(path, space))
@@ -87,7 +87,7 @@ def test_a_space_of_chains_is_written_by_record(path, tmp_path):
     frame = pl.read_parquet(tmp_path / "x.parquet")
     assert frame["record_id"].to_list() == ["scfv", "chain", "none"] and frame["id"].to_list()[0] == "x7"
     done = cli("export", path, "-o", tmp_path / "y.npz", "--space", KMER_CHAIN)
-    assert "1 records have no vector in this space" in done.err
+    assert "1 record has no vector in this space" in done.err
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "npz"])

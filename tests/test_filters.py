@@ -213,7 +213,16 @@ def test_and_binds_tighter_than_or_and_not_tighter_than_both(db):
         ("n_mut between 1 and 'x'", 21, "number"),
         ('species = "human"', 11, "single quotes"),
         ("species = 'human", 11, "quote needs its end"),
-        ("species == 'human'", 10, "not understood"),
+        ("species == 'human'", 10, "one = compares"),
+        ("species = human", 11, "a text stands in single quotes: 'human'"),
+        ("species=IGHV1-2*01 and n_mut = 1", 9, "in single quotes: 'IGHV1-2*01'"),
+        ("species in (human, mouse)", 13, "in single quotes: 'human'"),
+        ("species like hum%", 14, "in single quotes: 'hum%'"),
+        ("species != sp|P1|X", 12, "in single quotes: 'sp|P1|X'"),
+        ('species = "O\'Hara"', 11, "in single quotes: 'O''Hara'"),
+        ("species = 7XYZ", 12, "in single quotes: '7XYZ'"),
+        (f"species = {'x' * 900}", 11, "texts stand in single quotes"),
+        ("species = NULL", 11, "asked for with: is null"),
         ("species = ", 11, "ends too early"),
         ("", 1, "ends too early"),
         ("(n_mut = 1", 11, "ends too early"),
@@ -300,7 +309,7 @@ def test_query_searches_among_what_matches_and_explains_itself(path):
 def test_a_filter_that_matches_nothing_gives_no_hit_and_says_so(path):
     done = cli("query", path, "--id", "r1", "--where", "species = 'yeti'")
     assert (done.code, len(done.out.splitlines())) == (0, 1)
-    assert "1 of 1 queries have no hit" in done.err
+    assert "1 of 1 query has no hit" in done.err
 
 
 def test_info_counts_what_matches(path):

@@ -34,6 +34,14 @@ def test_a_row_becomes_one_record_of_both_chains_and_other_columns_are_metadata(
     ]
 
 
+def test_each_chain_has_the_kind_that_its_column_says(tmp_path):
+    path = tmp_path / "pairs.csv"
+    path.write_text(f"Name,VL,VH\na,{VL},{VH}\nb,{VL},\nc,,{VH}; ;{VH}\nd,,\n")
+    with open_input(path, pairing=COLUMNS) as file:
+        kinds = [record.chain_kinds for record in file]
+    assert kinds == [("heavy", "light"), ("light",), ("heavy", "heavy"), ()]
+
+
 @settings(max_examples=20)
 @given(st.lists(st.tuples(*[st.sampled_from(["", "na", "NaN", "EVQL", "DIQM;EVQ"])] * 2), min_size=1))
 def test_the_chains_of_each_row_are_those_that_polars_reads(tmp_path_factory, rows):

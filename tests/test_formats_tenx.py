@@ -15,7 +15,7 @@ from repertoires import (
     csv_text,
     tenx_row,
 )
-from support import VH, VL, gz, write_fasta
+from support import VH, VL, cli, gz, write_fasta
 
 from plmsearch.errors import FileFormatError, InputNotFoundError, TableFormatError
 from plmsearch.formats.read import open_input
@@ -144,3 +144,12 @@ def test_contigs_for_another_format_or_absent_ones_are_errors(tenx, tmp_path):
     for other in (fasta, table):
         with pytest.raises(FileFormatError, match="--contigs is for these"):
             open_input(other, contigs=fasta)
+
+
+def test_contigs_that_are_not_in_the_filtered_set_are_counted_and_can_be_filtered(tenx, tmp_path):
+    rows = [tenx_row(1), tenx_row(2, is_cell="False"), tenx_row(3, high_confidence="False")]
+    ended = cli("index", tmp_path / "db", tenx(rows=rows, name="all_contig_annotations.csv"), "-m", "kmer")
+    assert "2 rows: no cell's or of low confidence by 10x" in ended.err
+    wanted = "is_cell = true and high_confidence = true"
+    found = cli("query", tmp_path / "db", "--seq", VH, "--where", wanted, "--format-output", "target")
+    assert found.out.split() == ["target", "CELL1-1_contig_1"]

@@ -24,6 +24,7 @@ REPO = Path(__file__).resolve().parents[1]
 LAYERS: dict[str, Rank] = {
     "_version": (0, 0),
     "errors": (0, 0),
+    "wording": (0, 0),
     "slices": (0, 0),
     "types": (0, 0),
     "regions": (0, 0),
@@ -73,6 +74,7 @@ LAYERS: dict[str, Rank] = {
     "cli": (6, 0),
     "service": (6, 0),
     "__init__": (7, 0),
+    "__main__": (7, 0),
 }
 
 #: Package -> the modules that may import it. () means nobody: it costs seconds, or runs foreign code.

@@ -169,5 +169,5 @@ def test_the_command_says_what_became_smaller(path):
         db.delete(["r1"])
     result = cli("optimize", path)
     assert (result.code, result.out) == (0, "")
-    assert "1 deleted records and 1 sequences dropped" in result.err
+    assert "1 deleted record and 1 sequence dropped" in result.err
     assert "became 1;" in result.err

@@ -153,8 +153,8 @@ def test_hits_name_both_chains_and_what_there_was_to_choose_from(db):
     assert hits["H0"].emb_pvalue is hits["H0"].emb_evalue is None
     assert {"second", "dead", "alone", "L0"}.isdisjoint(hits)
     remarks = "\n".join(db.pair_targets(db.ranking()).remarks())
-    for said in ("51 pairs are searched", "1 records with chains of one kind only", "1 chains are of no pair",
-                 "1 chains of cells are not productive", "3 pairs have more than one heavy"):  # fmt: skip
+    for said in ("51 pairs are searched", "1 record with chains of one kind only", "1 chain is of no pair",
+                 "1 chain of cells is not productive", "3 pairs have more than one heavy"):  # fmt: skip
         assert said in remarks
 
 
@@ -335,4 +335,4 @@ def test_fasta_of_pairs_is_indexed_and_found_by_its_headers(tmp_path):
     assert made.code == 0
     ended = cli("query", tmp_path / "db", "--seq", f"{VH};{VL}", "--pairs")
     assert [row[:4] for row in ended.rows] == [["query_1", "m1_VH", "m1_VL", "m1"]]
-    assert "1 pairs have neither sample_id nor repertoire_id" in ended.err
+    assert "1 pair has neither sample_id nor repertoire_id" in ended.err

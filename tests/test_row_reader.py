@@ -72,7 +72,7 @@ def test_a_cell_counts_by_a_productive_chain(tmp_path):
         heavy(cell_id="c", productive="T", umi_count="2"),
     ]
     ended = cli("repertoire", write(tmp_path / "in.tsv", rows), "-o", tmp_path / "o", "--count", "cells")
-    assert ended.code == 3 and "1 rows: another chain of its cell and locus counts" in ended.err
+    assert ended.code == 3 and "1 row: another chain of its cell and locus counts" in ended.err
     assert "IGHV1-2\t" in (tmp_path / "o" / "usage.tsv").read_text()
     assert "IGHV4-34\t" not in (tmp_path / "o" / "usage.tsv").read_text()
 
@@ -94,6 +94,12 @@ def test_the_donor_is_looked_for_where_one_is_named(summary):
 def test_rows_are_not_chosen_by_what_the_table_does_not_say(tmp_path, rows, said):
     with pytest.raises(TableFormatError, match=said):
         read_rows([write(tmp_path / "in.tsv", rows)], ReadOptions(productive=True))
+
+
+def test_a_junction_of_any_length_is_measured(summary):
+    found = summary([heavy(junction_aa="C" + "A" * 50_000 + "W"), heavy(junction_aa="CAW")])
+    (lengths,) = found.cdr3
+    assert lengths.mean == pytest.approx(25_000.5) and lengths.counts[[1, 50_000]].tolist() == [1, 1]
 
 
 def test_standard_output_is_no_folder(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from plmsearch.errors import ParameterError
 from plmsearch.translation import (
     FRAMES,
     as_nucleotides,
+    codes_for,
     not_a_nucleotide,
     open_readings,
     reverse_complement,
@@ -73,3 +74,32 @@ def test_gaps_white_space_and_case_are_taken_off_but_no_letter_is_made_of_anothe
 def test_a_frame_that_does_not_exist_is_refused(frame):
     with pytest.raises(ParameterError, match="frame is"):
         translate("ATG", frame)
+
+
+# --- Nucleotides and residues side by side -----------------------------------------------------------
+
+
+@given(st.text("ACGT", min_size=3, max_size=90).map(lambda text: text[: len(text) // 3 * 3]), st.data())
+def test_residues_agree_with_what_codes_for_them_and_one_other_residue_does_not(nucleotides, data):
+    residues = by_biopython(nucleotides, 1)
+    at = data.draw(st.integers(0, len(residues) - 1))
+    other = data.draw(st.sampled_from(sorted(set("ACDEFGHIKLMNPQRSTVWY") - {residues[at]})))
+    assert codes_for(nucleotides, residues)
+    assert codes_for(nucleotides, residues[:at] + "X" + residues[at + 1 :])
+    assert not codes_for(nucleotides, residues[:at] + other + residues[at + 1 :])
+    assert not codes_for(nucleotides, residues + "W")
+
+
+@pytest.mark.parametrize(
+    ("nucleotides", "residues"),
+    [
+        ("", "CARW"),
+        ("TGTGCG", ""),
+        ("TGTGCGT", "CA"),
+        ("TGTGCGT", "CAX"),
+        ("TGT...GCG", "CA"),
+        ("UGUGCG", "CA"),
+    ],
+)
+def test_what_says_nothing_of_the_other_agrees_with_it(nucleotides, residues):
+    assert codes_for(nucleotides, residues)

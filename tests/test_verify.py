@@ -125,7 +125,7 @@ def test_a_missing_segment_is_embedded_anew_and_its_records_are_named(path):
     result = cli("repair", path)
     assert result.code == 0
     assert result.out.split() == held
-    assert f"1 vector files damaged, {len(held)} sequences embedded anew" in result.err
+    assert f"1 vector file damaged, {len(held)} sequences embedded anew" in result.err
     assert findings(path, full=True) == []
 
 

@@ -41,6 +41,7 @@ from plmsearch.store.rankings import StoredRanking
 from plmsearch.store.rows import StoredDomain, StoredRecord
 from plmsearch.store.vector_files import loci_of
 from plmsearch.types import Int1D
+from plmsearch.wording import counted
 
 __all__ = ["CLUSTER_COLUMNS", "METHODS", "ClusterOptions", "Clusters", "cluster"]
 
@@ -172,16 +173,18 @@ class Clusters:
             asked = (
                 [] if self.max_emb_evalue is None else [f"emb_evalue <= {self.max_emb_evalue:g} both ways"]
             )
-            lines.append(f"linked: {', '.join([*asked, f'score >= {spread}'])}; {self.n_links:,} pairs")
+            linked = counted(self.n_links, "pair", style=",")
+            lines.append(f"linked: {', '.join([*asked, f'score >= {spread}'])}; {linked}")
         if self.cutoffs.n_median:
-            lines.append(
-                f"{self.cutoffs.n_median:,} sequences have the median score: too few are unrelated to them"
-            )
+            median = counted(self.cutoffs.n_median, "sequence has", "sequences have", style=",")
+            lines.append(f"{median} the median score: too few are unrelated to them")
         _, sizes = np.unique(self.cluster[self.cluster >= 0], return_counts=True)
         n_alone, largest = int((sizes == 1).sum()), int(sizes.max(initial=0))
         lines.append(
-            f"{len(self.record_ids) - len(self.left_out):,} records, {self.n_sequences:,} sequences: "
-            f"{len(sizes):,} clusters, {n_alone:,} of one record, the largest of {largest:,}"
+            f"{counted(len(self.record_ids) - len(self.left_out), 'record', style=',')}, "
+            f"{counted(self.n_sequences, 'sequence', style=',')}: "
+            f"{counted(len(sizes), 'cluster', style=',')}, "
+            f"{n_alone:,} of one record, the largest of {largest:,}"
         )
         return lines
 

@@ -61,6 +61,7 @@ def clones(
     productive: Annotated[
         bool, typer.Option("--productive", help="Leave out rows that the input calls not productive.")
     ] = False,
+    filtered: o.Filtered = False,
     convergent: Annotated[
         bool,
         typer.Option(
@@ -111,7 +112,7 @@ def clones(
     from plmsearch.repertoire.clones import CloneOptions
     from plmsearch.repertoire.inferred_calls import Germlines
 
-    options = CloneOptions(method, threshold, v_call, split_light, productive, convergent)  # type: ignore[arg-type]
+    options = CloneOptions(method, threshold, v_call, split_light, productive, convergent, filtered)  # type: ignore[arg-type]
     if vectors is not None and method != "embedding":
         raise ParameterError("vectors", str(vectors), "left out but with --method embedding")
     running = ModelOptions(weights, device, threads=threads)

@@ -17,6 +17,7 @@ import typer
 
 from plmsearch.errors import PlmsearchError
 from plmsearch.ingest.report import Progress
+from plmsearch.wording import counted
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -71,30 +72,47 @@ def remarks(report: AddReport) -> list[str]:
         "masked": "invalid letters read as X",
         "without_heavy": "no heavy chain; the light chain is alone",
         "without_light": "no light chain; the heavy chain is alone",
+        "not_filtered": "no cell's or of low confidence by 10x (is_cell, high_confidence)",
     }
-    remarks = [f"{n} rows: {_source(name)}" for name, n in report.sources.items()]
-    remarks += [f"{n} rows: {texts[kind]}" for kind, n in sorted(report.changes.items())]
+    remarks = [f"{counted(n, 'row')}: {_source(name)}" for name, n in report.sources.items()]
+    remarks += [f"{counted(n, 'row')}: {texts[kind]}" for kind, n in sorted(report.changes.items())]
     if report.n_windowed:
-        remarks.append(f"{report.n_windowed} sequences longer than the model reads: overlapping windows")
+        windowed = counted(report.n_windowed, "sequence")
+        remarks.append(f"{windowed} longer than the model reads: overlapping windows")
     if report.n_truncated:
-        remarks.append(f"{report.n_truncated} sequences truncated to what the model reads")
+        remarks.append(f"{counted(report.n_truncated, 'sequence')} truncated to what the model reads")
     if report.n_with_unknown:
         remarks.append(
-            f"{report.n_unknown_residues} residues unknown to the model in {report.n_with_unknown} sequences"
+            f"{counted(report.n_unknown_residues, 'residue')} unknown to the model in "
+            f"{counted(report.n_with_unknown, 'sequence')}"
         )
     if report.n_incomplete:
-        remarks.append(f"{report.n_incomplete} variable domains are not complete from FWR1 to FWR4")
+        incomplete = counted(report.n_incomplete, "variable domain is", "variable domains are")
+        remarks.append(f"{incomplete} not complete from FWR1 to FWR4")
     if report.without_domain:
-        what = "records are stored but cannot be found among variable domains"
+        stored = counted(len(report.without_domain), "record is", "records are")
+        what = f"{stored} stored but cannot be found among variable domains"
         remarks.append(_with_reasons(what, report.without_domain, is_ledgered=True))
     if report.chains_without_domain:
-        what = "records hold a chain without a variable domain beside one with it"
+        hold = counted(len(report.chains_without_domain), "record holds", "records hold")
+        what = f"{hold} a chain without a variable domain beside one with it"
         remarks.append(_with_reasons(what, report.chains_without_domain, is_ledgered=bool(report.spaces)))
+    if report.misplaced:
+        listed = ", ".join(report.misplaced[:_NAMED]) + (", ..." if len(report.misplaced) > _NAMED else "")
+        all_of_them = (
+            "; that is all of them: are the columns exchanged?" if _are_all_misplaced(report) else ""
+        )
+        records = counted(len(report.misplaced), "record has", "records have")
+        what = "a light chain in --heavy-col or a heavy one in --light-col, and count as what it is"
+        remarks.append(f"{records} {what}: {listed}{all_of_them}")
     for space, names in report.without_region.items():
         listed = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
-        remarks.append(f"{len(names)} variable domains have no residue in the region of {space}: {listed}")
+        lacking = counted(len(names), "variable domain has", "variable domains have")
+        remarks.append(f"{lacking} no residue in the region of {space}: {listed}")
     remarks.extend(
-        f"{n} rows: {column} is not what numbering gives; the input's value is kept"
+        f"{counted(n, 'row')}: junction_aa is not the translation of junction; the input's values are kept"
+        if column == "junction"
+        else f"{counted(n, 'row')}: {column} is not what numbering gives; the input's value is kept"
         for column, n in sorted(report.disagreements.items())
     )
     remarks.extend(
@@ -105,12 +123,16 @@ def remarks(report: AddReport) -> list[str]:
 
 
 def _with_reasons(what: str, reasons: Mapping[str, str], *, is_ledgered: bool) -> str:
-    """Count records and name the first of them with its reason."""
+    """Say of how many records, and name the first of them with its reason."""
     named = "; ".join(f"{name}: {why}" for name, why in islice(reasons.items(), _NAMED))
     more = len(reasons) - _NAMED
     where = " (plmsearch info DB --ledger RUN names all)" if is_ledgered else ""
     n_more = f"; and {more} more{where}" if more > 0 else ""
-    return f"{len(reasons)} {what}: {named}{n_more}"
+    return f"{what}: {named}{n_more}"
+
+
+def _are_all_misplaced(report: AddReport) -> bool:
+    return len(report.misplaced) == report.n_rows - report.n_skipped - report.n_present > 1
 
 
 def _source(name: str) -> str:

@@ -10,6 +10,7 @@ import typer
 
 from plmsearch.cli import options as o
 from plmsearch.cli.console import handles_errors, note
+from plmsearch.wording import counted
 
 __all__ = ["delete"]
 
@@ -46,9 +47,12 @@ def delete(
         n_most = len(wanted) if where is None else db.select(where).n_records
         if not yes:
             if not sys.stdin.isatty():
-                raise typer.BadParameter(f"this deletes up to {n_most} records: confirm with --yes")
-            typer.confirm(f"Delete up to {n_most} of {len(db)} records?", abort=True, err=True)
+                raise typer.BadParameter(
+                    f"this deletes up to {counted(n_most, 'record')}: confirm with --yes"
+                )
+            typer.confirm(f"Delete up to {n_most} of {counted(len(db), 'record')}?", abort=True, err=True)
         n_deleted = db.delete(wanted, where=where, ignore_missing=ignore_missing)
         n_left = len(db)
     if not quiet:
-        note(f"{n_deleted} records deleted; the database now holds {n_left} records")
+        deleted, left = counted(n_deleted, "record"), counted(n_left, "record")
+        note(f"{deleted} deleted; the database now holds {left}")

@@ -10,6 +10,7 @@ import typer
 
 from plmsearch.cli import options as o
 from plmsearch.cli.console import EXIT_LEFT_OUT, handles_errors, print_left_out, remarks, shown
+from plmsearch.wording import counted
 
 __all__ = ["embed"]
 
@@ -75,7 +76,8 @@ def embed(
             )
             genes = o.gene_options(germlines, species, no_germlines)
             report = db.embed(request, long=policy.long, genes=genes, progress=progress)
-            progress.say(f"{report.n_embedded} sequences embedded; spaces: {', '.join(report.spaces)}")
+            done = counted(report.n_embedded, "sequence")
+            progress.say(f"{done} embedded; spaces: {', '.join(report.spaces)}")
             return
         if output is None:
             raise typer.BadParameter("give --output for an INPUT")

@@ -9,6 +9,7 @@ import typer
 
 from plmsearch.cli import options as o
 from plmsearch.cli.console import handles_errors, note
+from plmsearch.wording import counted
 
 __all__ = ["export"]
 
@@ -17,7 +18,12 @@ __all__ = ["export"]
 def export(
     database: Annotated[Path, typer.Argument(metavar="DB", help="Database directory.")],
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="File; its ending decides: .tsv, .parquet, .npz or .h5.")
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            help="File; its ending decides: .tsv, .parquet, .npz or .h5. Or - for stdout, as .tsv.",
+        ),
     ],
     space: Annotated[str | None, typer.Option(help="Embedding space, by name.", metavar="NAME")] = None,
     where: o.Where = None,
@@ -42,18 +48,20 @@ def export(
     from plmsearch.database import open_database
     from plmsearch.exchange.airr_export import export_airr
     from plmsearch.exchange.exporting import export as write
+    from plmsearch.formats.output import STDOUT
 
     if format not in {None, "airr"}:
         raise typer.BadParameter(
             f"--format {format}: it is airr, or left out: the ending of the file decides"
         )
+    name = "standard output" if str(output) == STDOUT else output
     if format == "airr":
         if space is not None:
             raise typer.BadParameter("--format airr has no vectors: leave out --space")
         with open_database(database) as db:
             written = export_airr(db, output, where=where)
         if not quiet:
-            note(f"{output}: {written.n_records} records, {written.n_rows} rows")
+            note(f"{name}: {counted(written.n_records, 'record')}, {counted(written.n_rows, 'row')}")
             if written.renamed:
                 columns = ", ".join(written.renamed.values())
                 note(f"called otherwise, for AIRR's fields of these names hold something else: {columns}")
@@ -62,7 +70,8 @@ def export(
         done = write(db, output, space=space, where=where)
         n_records = len(db) if where is None else db.select(where).n_records
     if not quiet:
-        domains = f", {done.n_rows} variable domains" if done.n_rows != done.n_records else ""
-        note(f"{output}: {done.n_records} records{domains}")
+        domains = f", {counted(done.n_rows, 'variable domain')}" if done.n_rows != done.n_records else ""
+        note(f"{name}: {counted(done.n_records, 'record')}{domains}")
         if done.n_records < n_records:
-            note(f"{n_records - done.n_records} records have no vector in this space: left out")
+            lacking = counted(n_records - done.n_records, "record has", "records have")
+            note(f"{lacking} no vector in this space: left out")

@@ -10,6 +10,7 @@ import typer
 
 from plmsearch.cli import options as o
 from plmsearch.cli.console import EXIT_LEFT_OUT, handles_errors, note, print_left_out, remarks, shown
+from plmsearch.wording import counted
 
 if TYPE_CHECKING:
     from plmsearch.ingest.report import AddReport
@@ -82,7 +83,7 @@ def _print_report(report: AddReport, n_records: int, dtype: str, *, quiet: bool)
     print_left_out(report.skipped)
     if not quiet:
         note(
-            f"{report.n_rows} vectors: {report.n_added} added, {report.n_renamed} renamed, "
+            f"{counted(report.n_rows, 'vector')}: {report.n_added} added, {report.n_renamed} renamed, "
             f"{report.n_present} already present, {report.n_skipped} left out "
             f"in {report.seconds:.1f} s ({', '.join(report.spaces)})"
         )
@@ -90,6 +91,6 @@ def _print_report(report: AddReport, n_records: int, dtype: str, *, quiet: bool)
             note("float64 rounded to float32")
         for text in remarks(report):
             note(text)
-        note(f"the database now holds {n_records} records")
+        note(f"the database now holds {counted(n_records, 'record')}")
     if report.n_skipped:
         raise typer.Exit(EXIT_LEFT_OUT)

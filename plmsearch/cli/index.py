@@ -10,6 +10,7 @@ import typer
 
 from plmsearch.cli import options as o
 from plmsearch.cli.console import EXIT_LEFT_OUT, handles_errors, note, print_left_out, remarks, shown
+from plmsearch.wording import counted
 
 if TYPE_CHECKING:
     from plmsearch.ingest.report import AddReport
@@ -111,10 +112,11 @@ def _print_report(report: AddReport, n_records: int, *, quiet: bool) -> None:
         return
     replaced = f"{report.n_replaced} replaced, " if report.n_replaced else ""
     note(
-        f"{report.n_rows} rows: {report.n_added} added, {report.n_renamed} renamed, {replaced}"
+        f"{counted(report.n_rows, 'row')}: {report.n_added} added, {report.n_renamed} renamed, {replaced}"
         f"{report.n_present} already present, {report.n_skipped} left out"
     )
-    note(f"{report.n_embedded} new sequences embedded in {report.seconds:.1f} s ({', '.join(report.spaces)})")
+    embedded = counted(report.n_embedded, "new sequence")
+    note(f"{embedded} embedded in {report.seconds:.1f} s ({', '.join(report.spaces)})")
     for text in remarks(report):
         note(text)
-    note(f"the database now holds {n_records} records")
+    note(f"the database now holds {counted(n_records, 'record')}")

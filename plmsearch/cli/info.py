@@ -9,6 +9,7 @@ import typer
 
 from plmsearch.cli import options as o
 from plmsearch.cli.console import handles_errors
+from plmsearch.wording import counted
 
 if TYPE_CHECKING:
     from plmsearch.overview import DomainOverview, Overview
@@ -47,7 +48,7 @@ def info(
 
 def _domains(found: DomainOverview) -> str:
     counts = ", ".join(f"{n:,} {locus}" for locus, n in found.n_by_locus.items()) or "none"
-    without = f"; {found.n_without:,} records without one" if found.n_without else ""
+    without = f"; {counted(found.n_without, 'record', style=',')} without one" if found.n_without else ""
     return f"domains     {counts}{without}"
 
 
@@ -64,7 +65,9 @@ def _text(found: Overview) -> str:
     for space in found.spaces:
         state = "" if space.is_complete else "; NOT COMPLETE: continue with plmsearch embed"
         default = " (default)" if space.is_default else ""
-        lines.append(f"space       {space.name}{default}: {space.n_vectors:,} vectors{state}")
+        lines.append(
+            f"space       {space.name}{default}: {counted(space.n_vectors, 'vector', style=',')}{state}"
+        )
         lines.append(f"            {space.description}")
     for ranking in found.rankings:
         default = " (default)" if ranking.is_default else ""

@@ -18,6 +18,7 @@ from plmsearch.cli.console import (
     remarks,
     shown,
 )
+from plmsearch.wording import counted
 
 if TYPE_CHECKING:
     from plmsearch.ingest.report import AddReport
@@ -69,12 +70,12 @@ def _print_report(report: AddReport, output: Path, *, quiet: bool) -> None:
     print_left_out(report.skipped)
     if not quiet:
         note(
-            f"{report.n_rows} records: {report.n_added} added, {report.n_renamed} renamed, "
+            f"{counted(report.n_rows, 'record')}: {report.n_added} added, {report.n_renamed} renamed, "
             f"{report.n_present} already present, {report.n_skipped} left out "
             f"in {report.seconds:.1f} s ({', '.join(report.spaces)})"
         )
         for text in remarks(report):
             note(text)
-        note(f"{output} holds {report.n_added + report.n_renamed} records")
+        note(f"{output} holds {counted(report.n_added + report.n_renamed, 'record')}")
     if report.n_skipped:
         raise typer.Exit(EXIT_LEFT_OUT)

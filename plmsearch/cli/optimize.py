@@ -9,6 +9,7 @@ import typer
 
 from plmsearch.cli import options as o
 from plmsearch.cli.console import handles_errors, note, shown
+from plmsearch.wording import counted
 
 __all__ = ["optimize"]
 
@@ -87,8 +88,9 @@ def optimize(
         report = improve(db, index=wanted, rankings=changes, progress=progress)
     if not quiet:
         note(
-            f"{report.n_records_dropped} deleted records and {report.n_sequences_dropped} sequences dropped; "
-            f"{report.n_segments_before} vector files became {report.n_segments_after}; "
+            f"{counted(report.n_records_dropped, 'deleted record')} and "
+            f"{counted(report.n_sequences_dropped, 'sequence')} dropped; "
+            f"{counted(report.n_segments_before, 'vector file')} became {report.n_segments_after}; "
             f"{report.n_bytes_before / 1e6:.1f} MB became {report.n_bytes_after / 1e6:.1f} MB"
         )
         for outcome in report.indexes:

@@ -163,6 +163,13 @@ Contigs = Annotated[
         metavar="FASTA",
     ),
 ]
+Filtered = Annotated[
+    bool,
+    typer.Option(
+        "--filtered",
+        help="Leave out contigs that 10x's filtered set has not: is_cell or high_confidence is False.",
+    ),
+]
 Where = Annotated[
     str | None,
     typer.Option(

@@ -12,6 +12,7 @@ import typer
 
 from plmsearch.cli import options as o
 from plmsearch.cli.console import EXIT_LEFT_OUT, handles_errors, note, print_left_out, remarks
+from plmsearch.wording import counted
 
 if TYPE_CHECKING:
     from plmsearch.cli.ways import ByChain
@@ -442,8 +443,11 @@ class _Tally:
             for text in remarks(self._report):
                 note(text)
             if self._n_without:
-                note(f"{self._n_without} of {self._n_queries} queries have no hit")
+                queries = counted(self._n_queries, "query has", "queries have")
+                note(f"{self._n_without} of {queries} no hit")
             if self._n_unaligned:
-                note(f"{self._n_unaligned} hits without an alignment are left out; --format tsv has them")
+                what = "without an alignment"
+                hits = counted(self._n_unaligned, f"hit {what} is", f"hits {what} are")
+                note(f"{hits} left out; --format tsv has them")
         if self._report.skipped:
             raise typer.Exit(EXIT_LEFT_OUT)

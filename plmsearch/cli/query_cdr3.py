@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from plmsearch.cli.console import note
+from plmsearch.wording import counted
 
 if TYPE_CHECKING:
     from plmsearch.database import Database
@@ -141,7 +142,8 @@ class By:
                 note(line)
         n_unseen = self.db.repository.n_not_looked_at()
         if n_unseen and not quiet:
+            unseen = counted(n_unseen, "sequence is", "sequences are", style=",")
             note(
-                f"{n_unseen:,} sequences are not searched: nobody has looked for their variable domains; "
+                f"{unseen} not searched: nobody has looked for their variable domains; "
                 f"plmsearch embed {self.db.path} --preset antibody"
             )

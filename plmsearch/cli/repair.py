@@ -9,6 +9,7 @@ import typer
 
 from plmsearch.cli import options as o
 from plmsearch.cli.console import handles_errors, note, shown
+from plmsearch.wording import counted
 
 __all__ = ["repair"]
 
@@ -51,16 +52,21 @@ def repair(
     ):
         report = mend(db, progress=progress)
     for file in report.quarantined:
-        note(f"damaged: {file.file}: {file.reason}; it held the vectors of {len(file.record_ids)} records:")
+        note(
+            f"damaged: {file.file}: {file.reason}; it held the vectors of "
+            f"{counted(len(file.record_ids), 'record')}:"
+        )
         for record_id in file.record_ids:
             typer.echo(record_id)
     if report.lost:
+        lost = counted(len(report.lost), "record has", "records have")
         note(
-            f"{len(report.lost)} records have an imported vector that no model here makes again; "
+            f"{lost} an imported vector that no model here makes again; "
             "import them again, or restore a backup"
         )
     if not quiet:
         note(
-            f"{len(report.quarantined)} vector files damaged, {report.n_embedded} sequences embedded anew, "
-            f"{len(report.rebuilt)} derived files rebuilt"
+            f"{counted(len(report.quarantined), 'vector file')} damaged, "
+            f"{counted(report.n_embedded, 'sequence')} embedded anew, "
+            f"{counted(len(report.rebuilt), 'derived file')} rebuilt"
         )

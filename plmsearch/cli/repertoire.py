@@ -43,6 +43,7 @@ def repertoire(
     productive: Annotated[
         bool, typer.Option("--productive", help="Leave out rows that the input calls not productive.")
     ] = False,
+    filtered: o.Filtered = False,
     min_depth: Annotated[
         int, typer.Option(min=1, help="Units below which a sample is not compared with others.")
     ] = 30,
@@ -66,7 +67,7 @@ def repertoire(
     from plmsearch.repertoire.statistics import summarise_repertoire
     from plmsearch.repertoire.summary import StatisticsOptions
 
-    options = StatisticsOptions(by, count, productive, locus, min_depth, bootstraps, seed)  # type: ignore[arg-type]
+    options = StatisticsOptions(by, count, productive, locus, min_depth, bootstraps, seed, filtered)  # type: ignore[arg-type]
     try:
         check_folder(output, overwrite=overwrite)
         summary = summarise_repertoire(sources, options)

@@ -16,7 +16,7 @@ from plmsearch.errors import ParameterError, StorageError
 from plmsearch.exchange.pages import StoredPage, extent_of, stored_pages, stored_records
 from plmsearch.filters.tree import Condition
 from plmsearch.formats.hdf5 import write_hdf5
-from plmsearch.formats.output import open_output
+from plmsearch.formats.output import STDOUT, open_output
 from plmsearch.formats.vector_page import column_name
 from plmsearch.formats.vector_parquet import write_vector_parquet
 from plmsearch.metadata import typed
@@ -61,7 +61,8 @@ def export(
     ----------
     reader : Reader
     target : str or Path
-        ``.tsv``: records. ``.parquet``: records with their vectors. ``.npz`` and ``.h5``: vectors.
+        ``.tsv``, or ``-`` for standard output: records. ``.parquet``: records with their vectors. ``.npz``
+        and ``.h5``: vectors.
     space : str, optional
         Name of the embedding space whose vectors are written; the default space if None.
     where : str, optional
@@ -83,13 +84,15 @@ def export(
         If the file cannot be written, is too large for the disk (`NotEnoughSpace`), or records were
         deleted meanwhile; no half file is left.
     """
-    suffix = Path(target).suffix.lower()
+    suffix = ".tsv" if str(target) == STDOUT else Path(target).suffix.lower()
     if suffix not in EXPORT_SUFFIXES:
-        raise ParameterError("output", str(target), f"a name that ends with {', '.join(EXPORT_SUFFIXES)}")
+        raise ParameterError(
+            "output", str(target), f"a name that ends with {', '.join(EXPORT_SUFFIXES)}, or -"
+        )
     condition = None if where is None else reader.select(where).condition
     if suffix == ".tsv":
         if space is not None:
-            raise ParameterError("space", space, "left out for .tsv, which has no vectors")
+            raise ParameterError("space", space, "left out for .tsv and -, which have no vectors")
         return _write_tsv(reader, target, condition)
     write: Callable[[Reader, StoredSpace, str | Path, Condition | None], Exported] = {
         ".parquet": _write_parquet,

@@ -8,7 +8,8 @@ names of columns that are no plain words stand in double quotes. Keywords are re
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, cast
 
@@ -48,6 +49,11 @@ _META = "meta."
 _MAX_CONDITIONS = 400
 _MAX_DEPTH = 100
 _QUOTES = "texts stand in single quotes, columns in double quotes or none, and a quote needs its end"
+
+#: What was meant for a text, with other quotes or none; and its beginning, if that was read as a number.
+_WORD = re.compile(r'"(?P<quoted>[^"]+)"|[^\s,()\'"=<>!][^\s,()\'"]*')
+_LONGEST_WORD = 60
+_WORD_BEGUN = re.compile(r"(?<=[\s(,=<>])[+-]?[0-9.]+\Z")
 
 _GRAMMAR = r"""
 start: any
@@ -145,8 +151,22 @@ class _Builder:
         if place is None or place < 0 or getattr(getattr(error, "token", None), "type", "") == "$END":
             return FilterError(self._text, "it ends too early", position=len(self._text) + 1)
         rest = self._text[place : place + 20]
-        hint = _QUOTES if rest[:1] in {"'", '"'} else ""
+        hint = self._hint(place, _expected(error))
         return FilterError(self._text, f"not understood from {rest!r} on", hint=hint, position=place + 1)
+
+    def _hint(self, place: int, expected: Collection[str]) -> str:
+        """Say what to write instead of what is not understood, where that can be guessed."""
+        if self._text[place - 1 : place + 1] == "==":
+            return "one = compares"
+        # A word such as 7XYZ is read as a number, and ends in the middle.
+        begun = _WORD_BEGUN.search(self._text, 0, place)
+        word = _WORD.match(self._text, begun.start() if begun else place)
+        if word is not None and ("TEXT" in expected or begun):
+            if word.group().lower() == "null":
+                return "null is asked for with: is null"
+            text = (word["quoted"] or word.group()).replace("'", "''")
+            return f"a text stands in single quotes: '{text}'" if len(text) <= _LONGEST_WORD else _QUOTES
+        return _QUOTES if self._text[place] in {"'", '"'} else ""
 
     def _condition(self, tree: Tree[Token], depth: int) -> Condition:
         if depth > _MAX_DEPTH:
@@ -216,6 +236,11 @@ class _Builder:
         wants = {"bool": "true or false", "text": "a text, in single quotes"}.get(column.kind, "a number")
         reason = f"column {column.name!r} is {column.kind}, and {token} is not"
         raise FilterError(self._text, reason, hint=f"it is compared with {wants}", position=_place(token))
+
+
+def _expected(error: UnexpectedInput) -> Collection[str]:
+    """Return the names of what could have stood at the place of an error."""
+    return getattr(error, "expected", None) or getattr(error, "allowed", None) or ()
 
 
 def _place(token: Token) -> int:

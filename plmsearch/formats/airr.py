@@ -10,7 +10,7 @@ Column names follow AIRR Rearrangement schema 1.6 (https://docs.airr-community.o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from plmsearch.errors import TableFormatError
@@ -27,11 +27,14 @@ from plmsearch.numbering import REGIONS, ImmunumNumberer, Numberer
 from plmsearch.sequences import SequenceRecord, Unusable
 
 __all__ = [
+    "CONTIG_FLAGS",
     "INTEGER_FIELDS",
+    "NOT_FILTERED",
     "REQUIRED_COLUMNS",
     "RESIDUE_COLUMNS",
     "airr_bool",
     "airr_records",
+    "in_filtered_set",
     "is_airr",
     "read_airr",
 ]
@@ -65,6 +68,11 @@ INTEGER_FIELDS = (
 )  # fmt: skip
 #: What AIRR's own library reads as true and false (airr 2.0, ``schema.py``), in lower case.
 _BOOLEANS = {"t": True, "true": True, "1": True, "f": False, "false": False, "0": False}
+
+#: What Cell Ranger asks of a contig that is to be in ``filtered_contig_annotations.csv``.
+CONTIG_FLAGS = ("is_cell", "high_confidence")
+#: That one of them is false; `SequenceRecord.notes`.
+NOT_FILTERED = "not_filtered"
 
 _CORE = frozenset(("sequence_id", "v_call"))
 _DISTINCTIVE = frozenset(
@@ -112,6 +120,17 @@ def airr_bool(text: str) -> bool | None:
     (True, False, False, None, None)
     """
     return _BOOLEANS.get(text.strip().lower())
+
+
+def in_filtered_set(flags: Iterable[str]) -> bool:
+    """Tell from the cells of `CONTIG_FLAGS` whether 10x's filtered set has a contig; empty ones say so.
+
+    Examples
+    --------
+    >>> in_filtered_set(("True", "")), in_filtered_set(("True", "False"))
+    (True, False)
+    """
+    return all(airr_bool(text) is not False for text in flags)
 
 
 def read_airr(path: str | Path, source: str, *, id_col: str | None = None) -> Iterator[SequenceRecord]:
@@ -182,6 +201,7 @@ def _records(table: Table, id_column: str, numberer: Numberer) -> Iterator[Seque
     columns = table.columns
     id_place = columns.index(id_column)
     sources = [(name, columns.index(name)) for name in SOURCE_COLUMNS if name in columns]
+    flags = [columns.index(name) for name in CONTIG_FLAGS if name in columns]
     description = columns.index("description") if "description" in columns else None
     others = [(i, name) for i, name in enumerate(columns) if i not in (id_place, description)]
     row = 0
@@ -200,6 +220,7 @@ def _records(table: Table, id_column: str, numberer: Numberer) -> Iterator[Seque
             metadata=with_source(metadata, source) if residues else metadata,
             source=table.source,
             row=row,
+            notes=() if in_filtered_set(str(values[i]) for i in flags) else (NOT_FILTERED,),
             residue_source=source,
             unusable=_why_unusable(residues, source, cells),
         )

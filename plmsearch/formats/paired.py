@@ -123,7 +123,11 @@ def _joined(record: SequenceRecord, heavy: str, light: str) -> SequenceRecord:
     lacking = {heavy: WITHOUT_HEAVY, light: WITHOUT_LIGHT}
     notes = tuple(lacking[name] for name in cells if name not in chains) if chains else ()
     residues = CHAIN_SEPARATOR.join(chains.values())
-    return replace(record, sequence=residues, metadata=metadata, notes=notes)
+    kind_of = {heavy: "heavy", light: "light"}
+    kinds = tuple(
+        kind_of[name] for name, text in chains.items() for one in text.split(CHAIN_SEPARATOR) if one.strip()
+    )
+    return replace(record, sequence=residues, metadata=metadata, notes=notes, chain_kinds=kinds)
 
 
 def _is_gap(cell: object) -> bool:

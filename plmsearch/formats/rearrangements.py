@@ -15,14 +15,20 @@ from pathlib import Path
 from typing import TextIO
 
 from plmsearch.errors import TableFormatError
-from plmsearch.formats.airr import REQUIRED_COLUMNS, airr_bool
+from plmsearch.formats.airr import CONTIG_FLAGS, REQUIRED_COLUMNS, airr_bool
 from plmsearch.formats.delimited import DelimitedTable, open_delimited
 from plmsearch.formats.read import rereadable
 from plmsearch.formats.residues import SOURCE_COLUMNS
 from plmsearch.formats.rewrite import as_rearrangements
 from plmsearch.formats.tables import LONGEST_MISSING, is_missing
 
-__all__ = ["JUNCTION_COLUMNS", "RearrangementTable", "check_productive", "open_rearrangements"]
+__all__ = [
+    "JUNCTION_COLUMNS",
+    "RearrangementTable",
+    "check_filtered",
+    "check_productive",
+    "open_rearrangements",
+]
 
 #: Columns from which a junction is had, best first: nucleotides, residues, residues without the
 #: conserved two, residues or nucleotides of the whole chain.
@@ -146,6 +152,22 @@ def check_productive(table: RearrangementTable) -> None:
             raise TableFormatError(
                 table.source, f"row {row}: productive is {text!r}, which is no boolean", hint="write T or F"
             )
+
+
+def check_filtered(table: RearrangementTable) -> None:
+    """Make sure that a table says which contigs 10x's filtered set has, before rows are chosen by it.
+
+    Raises
+    ------
+    TableFormatError
+        If it has neither column.
+    """
+    if not set(CONTIG_FLAGS).intersection(table.columns):
+        raise TableFormatError(
+            table.source,
+            f"there is no column {' or '.join(map(repr, CONTIG_FLAGS))}, which --filtered needs",
+            hint="leave it out: only tables of 10x have them",
+        )
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from plmsearch.ingest.domains import (
     disagreements,
     find_domains,
     idle_chains,
+    misplaced_chains,
     why_no_domain,
 )
 from plmsearch.ingest.genes import GeneFinder
@@ -240,18 +241,20 @@ class ChunkWriter:
 
     def _note_domains(self, sequence_id: int, row: Prepared, resolution: Resolution) -> None:
         """Count what a new record has no vector of, and where it disagrees with itself."""
+        found = [] if self._domains is None else self._domains.of(sequence_id)
+        self.report.disagreements.update(disagreements(row.metadata, row.residues, found))
         if self._domains is None:
             return
-        found, name = self._domains.of(sequence_id), resolution.record_id
+        name = resolution.record_id
         if self._names is not None:
             self._names.add(name, len(found), row.record)
         if not found:
             self.report.without_domain[name] = why_no_domain(row.residues)
         if idle := idle_chains(row.residues, [domain.start for domain in found]):
             self.report.chains_without_domain[name] = idle
+        if misplaced_chains(row.record.chain_kinds, row.residues, found):
+            self.report.misplaced.append(name)
         self.report.n_incomplete += sum(not domain.is_complete for domain in found)
-        for column in disagreements(row.metadata, row.residues, found):
-            self.report.disagreements[column] += 1
         specs = (s.spec for g in self._groups if g.reads_domains for s in g.spaces)
         for spec in specs:
             lacking = [d for d in found if not region_places(d.ends, spec.region)]
@@ -425,18 +428,20 @@ class ChunkWriter:
     ) -> dict[str, int]:
         """Return what the ledger says of how a row was embedded."""
         notes = dict(made.get(sequence_id, {}))
+        found = [] if self._domains is None else self._domains.of(sequence_id)
+        notes |= {f"disagrees_{c}": 1 for c in disagreements(row.metadata, row.residues, found)}
         if self._domains is not None:
-            found = self._domains.of(sequence_id)
             for domain in found:
                 for name, number in made.get(domain.sequence_id, {}).items():
                     notes[name] = max(number, notes.get(name, 0))
-            notes |= {f"disagrees_{c}": 1 for c in disagreements(row.metadata, row.residues, found)}
             if len(found) != 1:
                 notes["domains"] = len(found)
             if n_idle := len(chains_without(row.residues, [d.start for d in found])) if found else 0:
                 notes["chains_without_domain"] = n_idle
             if n_incomplete := sum(not d.is_complete for d in found):
                 notes["incomplete_domains"] = n_incomplete
+            if n_misplaced := misplaced_chains(row.record.chain_kinds, row.residues, found):
+                notes["chains_in_other_column"] = n_misplaced
         return notes
 
 

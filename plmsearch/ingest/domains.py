@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from plmsearch.domains import CHAIN_SEPARATOR, CutDomain, chains_without, cut_domains
 from plmsearch.embedding.regions import Unit
+from plmsearch.formats.tables import is_missing
 from plmsearch.ingest.batch import Batch
 from plmsearch.ingest.genes import GeneFinder
 from plmsearch.ingest.prepare import Prepared
@@ -14,6 +15,7 @@ from plmsearch.numbering import REGIONS, ImmunumNumberer, is_t_cell_receptor
 from plmsearch.sequences import sequence_hash
 from plmsearch.store.repository import Repository
 from plmsearch.store.rows import StoredDomain
+from plmsearch.translation import codes_for
 
 __all__ = [
     "DomainFinder",
@@ -21,6 +23,7 @@ __all__ = [
     "disagreements",
     "find_domains",
     "idle_chains",
+    "misplaced_chains",
     "numbering_in_use",
     "why_no_domain",
 ]
@@ -83,23 +86,51 @@ def as_cut(domain: StoredDomain, residues: str) -> CutDomain:
 
 
 def disagreements(metadata: Mapping[str, str], residues: str, domains: Sequence[StoredDomain]) -> list[str]:
-    """Return the columns in which a row says otherwise than numbering its residues does.
+    """Return the columns in which a row says otherwise than its residues do, or than another column.
 
     The value of the input is kept; a row with several domains agrees if one of them does.
 
     Parameters
     ----------
     metadata : mapping of str to str
-        ``locus``, ``junction_aa``, ``cdr3_aa`` and the other regions in AIRR's spelling are compared.
+        ``locus``, ``junction_aa``, ``cdr3_aa`` and the other regions in AIRR's spelling are compared with
+        what numbering gives, if there are domains, and ``junction`` with ``junction_aa``.
     residues : str
     domains : sequence of StoredDomain
         Of the residues.
     """
     given = {name: value.upper() for name in _COMPARED if (value := metadata.get(name))}
+    found = (
+        [] if codes_for(*(_cell(metadata, name) for name in ("junction", "junction_aa"))) else ["junction"]
+    )
     if not given or not domains:
-        return []
+        return found
     cuts = [as_cut(domain, residues) for domain in domains]
-    return [name for name, value in given.items() if value not in {_value(cut, name) for cut in cuts}]
+    return found + [name for name, value in given.items() if value not in {_value(cut, name) for cut in cuts}]
+
+
+def misplaced_chains(kinds: Sequence[str], residues: str, domains: Sequence[CutDomain | StoredDomain]) -> int:
+    """Count the chains of a record that are not of the kind that their column is said to hold.
+
+    Parameters
+    ----------
+    kinds : sequence of str
+        Of its chains: `plmsearch.sequences.SequenceRecord.chain_kinds`.
+    residues : str
+    domains : sequence of CutDomain or StoredDomain
+        Of the residues. A chain that holds none, or one of either kind, is not counted.
+    """
+    found: dict[int, set[str]] = {}
+    for domain in domains:
+        chain = residues.count(CHAIN_SEPARATOR, 0, domain.start)
+        found.setdefault(chain, set()).add("heavy" if domain.locus == "IGH" else "light")
+    return sum(kind not in found.get(chain, {kind}) for chain, kind in enumerate(kinds))
+
+
+def _cell(metadata: Mapping[str, str], name: str) -> str:
+    """Return what a cell says, upper case; "" if it stands for nothing."""
+    value = metadata.get(name, "")
+    return "" if is_missing(value) else value.strip().upper()
 
 
 def _value(cut: CutDomain, name: str) -> str:

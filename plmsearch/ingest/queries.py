@@ -15,7 +15,13 @@ from plmsearch.domains import region_places
 from plmsearch.embedding.base import Embedder
 from plmsearch.embedding.regions import Unit, embed_units, forward_key
 from plmsearch.embedding.spec import EmbeddingSpec
-from plmsearch.ingest.domains import as_stored, find_domains, idle_chains, why_no_domain
+from plmsearch.ingest.domains import (
+    as_stored,
+    find_domains,
+    idle_chains,
+    misplaced_chains,
+    why_no_domain,
+)
 from plmsearch.ingest.prepare import Prepared, prepare
 from plmsearch.ingest.report import AddOptions, AddReport, SkippedRow
 from plmsearch.ingest.scan import Input
@@ -231,6 +237,8 @@ def domain_queries(row: Prepared, report: AddReport) -> list[Query]:
         report.n_skipped += 1
     if idle := idle_chains(row.residues, [domain.start for domain in found]):
         report.chains_without_domain[name] = idle
+    if misplaced_chains(row.record.chain_kinds, row.residues, found):
+        report.misplaced.append(name)
     return [
         Query(
             f"{name}#{domain.number}" if len(found) > 1 else name,

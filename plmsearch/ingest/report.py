@@ -163,7 +163,10 @@ class AddReport:
     n_incomplete : int
         New domains that do not reach from IMGT position 1 to the end of FWR4.
     disagreements : Counter
-        Columns of the input whose value is not what numbering the residues gives, and in how many rows.
+        Columns of the input whose value is not what numbering the residues gives, and in how many rows;
+        ``junction`` where ``junction_aa`` is not its translation.
+    misplaced : list of str
+        Records with a light chain in the column that is said to hold heavy ones, or the reverse.
     species : list of str
         Which species the germline genes are of, input by input, where that was inferred.
     """
@@ -192,6 +195,7 @@ class AddReport:
     without_region: dict[str, list[str]] = field(default_factory=dict)
     n_incomplete: int = 0
     disagreements: Counter[str] = field(default_factory=Counter)
+    misplaced: list[str] = field(default_factory=list)
     species: list[str] = field(default_factory=list)
 
     def count_embedded(self, embedded: Embedded | EmbeddedUnits, n_residues: Int1D) -> None:
@@ -218,6 +222,7 @@ class AddReport:
         del data["skipped"]
         data["changes"] = dict(self.changes)
         data["disagreements"] = dict(self.disagreements)
+        data["misplaced"] = len(self.misplaced)
         data["without_domain"] = len(self.without_domain)
         data["chains_without_domain"] = len(self.chains_without_domain)
         data["without_region"] = {space: len(ids) for space, ids in self.without_region.items()}

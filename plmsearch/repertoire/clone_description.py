@@ -68,6 +68,7 @@ def describe(report: CloneReport, options: CloneOptions) -> dict[str, Any]:
         "v_call": options.v_call,
         "split_light": options.split_light,
         "productive_only": options.productive,
+        "filtered_only": options.filtered,
         "threshold": _threshold(report, options),
         "calls": _calls(report.calls),
         "donor_column": report.by or None,
@@ -82,6 +83,8 @@ def describe(report: CloneReport, options: CloneOptions) -> dict[str, Any]:
         "n_receptor_clonotypes": len(clones.receptor_sizes),
         "convergent_clusters": _convergent(clones),
         "n_junctions_by_numbering": report.rows.n_numbered,
+        "n_not_in_filtered_set": report.rows.filtered.count(False),
+        "n_junctions_that_disagree": len(report.rows.disagreeing),
         "n_assumed_heavy": clones.n_assumed_heavy,
         "agreement_with_old_ids": asdict(report.old) if report.old else None,
         "versions": {

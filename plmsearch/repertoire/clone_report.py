@@ -16,6 +16,7 @@ from plmsearch.repertoire.families import Families
 from plmsearch.repertoire.missing_calls import FilledCalls
 from plmsearch.repertoire.null import FALSE_LINKS
 from plmsearch.repertoire.vector_families import VectorFamilies
+from plmsearch.wording import counted
 
 __all__ = ["report_lines"]
 
@@ -27,28 +28,36 @@ _WHY = {
 _BIN = 0.02
 _N_BINS = 26
 _WIDTH = 40
+_N_NAMED = 5
 
 
 def report_lines(report: CloneReport, options: CloneOptions) -> Iterator[str]:
     """Say what was done, line by line."""
     clones = report.clones
     yield _donors(report)
+    if not options.filtered and (n := report.rows.filtered.count(False)):
+        yield (
+            f"{counted(n, 'row is', 'rows are')} no cell's or of low confidence by 10x (is_cell, "
+            "high_confidence) and not left out: --filtered does that"
+        )
     yield from _choices(report, options)
     yield from _cut(clones, options)
     yield from _families(report)
     if clones.convergent is not None:
         clusters = Counter(filter(None, clones.convergent))
         yield (
-            f"{len(clusters)} convergent clusters of {clusters.total()} rows, over donors (same V gene, J "
-            f"gene and junction length, {IDENTITY:.0%} of residues equal): likeness, not descent"
+            f"{counted(len(clusters), 'convergent cluster')} of {counted(clusters.total(), 'row')}, over "
+            f"donors (same V gene, J gene and junction length, {IDENTITY:.0%} of residues equal): likeness, "
+            "not descent"
         )
     for status, n in clones.status_counts().items():
-        yield f"{n} rows without a family: {status}{_other_loci(report) if status == 'other_locus' else ''}"
+        which = _other_loci(report) if status == "other_locus" else ""
+        yield f"{counted(n, 'row')} without a family: {status}{which}"
     if report.old is not None:
         old = report.old
         yield (
-            f"agreement with the ids that were there, over {old.n} rows: ARI {old.ari:.3f}, pairwise F1 "
-            f"{old.pairwise_f1:.3f}, B-cubed {old.bcubed_f1:.3f}"
+            f"agreement with the ids that were there, over {counted(old.n, 'row')}: ARI {old.ari:.3f}, "
+            f"pairwise F1 {old.pairwise_f1:.3f}, B-cubed {old.bcubed_f1:.3f}"
         )
 
 
@@ -58,18 +67,25 @@ def _families(report: CloneReport) -> Iterator[str]:
     sizes, receptors = clones.sizes, clones.receptor_sizes
     if sizes:
         yield (
-            f"{report.n_rows} rows, {clones.n_heavy} heavy chains grouped: {len(sizes)} families, "
-            f"{sizes.count(1)} of one chain, the largest of {_share(sizes)}"
+            f"{counted(report.n_rows, 'row')}, {counted(clones.n_heavy, 'heavy chain')} grouped: "
+            f"{counted(len(sizes), 'family', 'families')}, {sizes.count(1)} of one chain, "
+            f"the largest of {_share(sizes)}"
         )
     else:
-        yield f"{report.n_rows} rows, no heavy chain in a family"
+        yield f"{counted(report.n_rows, 'row')}, no heavy chain in a family"
     if clones.n_light:
-        yield f"{clones.n_light} light chains have the family of their cell"
+        yield f"{counted(clones.n_light, 'light chain has', 'light chains have')} the family of their cell"
     if receptors:
         yield (
-            f"{sum(receptors)} T-cell receptor chains in {len(receptors)} clonotypes, the largest of "
-            f"{_share(receptors)}"
+            f"{counted(sum(receptors), 'T-cell receptor chain')} in {counted(len(receptors), 'clonotype')}, "
+            f"the largest of {_share(receptors)}"
         )
+
+
+def _numbers(rows: Sequence[int]) -> str:
+    """Name the first rows by their place in the table."""
+    named = ", ".join(map(str, rows[:_N_NAMED]))
+    return f"row{'s' if len(rows) > 1 else ''} {named}{', ...' if len(rows) > _N_NAMED else ''}"
 
 
 def _share(sizes: Sequence[int]) -> str:
@@ -95,7 +111,8 @@ def _donors(report: CloneReport) -> str:
         return (
             "no column subject_id or donor: the whole input is taken for one donor; name the column with --by"
         )
-    empty = f"; {report.n_without_donor} rows name none and count as one" if report.n_without_donor else ""
+    unnamed = counted(report.n_without_donor, "row names none and counts", "rows name none and count")
+    empty = f"; {unnamed} as one" if report.n_without_donor else ""
     return f"donors by column {report.by}: {report.clones.n_donors}{empty}"
 
 
@@ -114,34 +131,45 @@ def _choices(report: CloneReport, options: CloneOptions) -> Iterator[str]:
     if clones.method == "hybrid" and isinstance(clones.families, Families):
         yield f"V regions are compared too: {clones.families.n_with_v} of {clones.n_heavy} chains have one"
     if rows.n_numbered:
+        lacking = counted(rows.n_numbered, "row has", "rows have")
         yield (
-            f"{rows.n_numbered} rows have no junction: it was found by numbering the chain, in "
+            f"{lacking} no junction: it was found by numbering the chain, in "
             f"{rows.n_nucleotides_found} of them in the nucleotides too"
         )
+    if rows.disagreeing:
+        disagreeing = counted(len(rows.disagreeing), "row has", "rows have")
+        yield (
+            f"{disagreeing} a junction_aa that is not the translation of junction, both are taken as given: "
+            f"{_numbers(rows.disagreeing)}"
+        )
     if clones.n_assumed_heavy:
-        yield f"{clones.n_assumed_heavy} rows say nothing about their locus: taken for heavy chains"
+        silent = counted(clones.n_assumed_heavy, "row says", "rows say")
+        yield f"{silent} nothing about their locus: taken for heavy chains"
 
 
 def _missing_calls(calls: FilledCalls) -> Iterator[str]:
     """Say what became of heavy chains without calls."""
     if calls.n_taken:
-        yield (
-            f"{calls.n_taken} heavy chains without a V or J call have that of v_call_inferred or "
-            "j_call_inferred"
-        )
+        taken = "without a V or J call"
+        chains = counted(calls.n_taken, f"heavy chain {taken} has", f"heavy chains {taken} have")
+        yield f"{chains} that of v_call_inferred or j_call_inferred"
     if calls.inferred is not None:
         if calls.is_everywhere:
             yield f"most heavy chains have no V and J call: inferred from {calls.inferred.source}"
         else:
             yield (
-                f"{calls.n_asked} heavy chains have no V or J call: inferred from {calls.inferred.source}, "
+                f"{_asked(calls)} no V or J call: inferred from {calls.inferred.source}, "
                 f"{calls.n_found} of them have both now"
             )
         yield calls.inferred.told
     elif calls.is_told:
         yield f"--germlines and --species are not used: {calls.why_not}"
     elif calls.n_asked:
-        yield f"{calls.n_asked} heavy chains have no V or J call, and none are inferred: {calls.why_not}"
+        yield f"{_asked(calls)} no V or J call, and none are inferred: {calls.why_not}"
+
+
+def _asked(calls: FilledCalls) -> str:
+    return counted(calls.n_asked, "heavy chain has", "heavy chains have")
 
 
 def _cut(clones: Clones, options: CloneOptions) -> Iterator[str]:
@@ -157,9 +185,9 @@ def _cut(clones: Clones, options: CloneOptions) -> Iterator[str]:
     if len(shares):
         low, mid, high = np.quantile(shares, (0.05, 0.5, 0.95))
         yield (
-            f"threshold {mid:.3f} {of} (median of {len(shares)} blocks; 90% of them {low:.3f} to "
+            f"threshold {mid:.3f} {of} (median of {counted(len(shares), 'block')}; 90% of them {low:.3f} to "
             f"{high:.3f}): at most {FALSE_LINKS} expected links to unrelated sequences, by "
-            f"{families.n_null_pairs} unrelated pairs"
+            f"{counted(families.n_null_pairs, 'unrelated pair')}"
         )
     if len(families.nearest):
         width = 2 * _BIN if clones.method == "embedding" else _BIN

@@ -11,7 +11,12 @@ from plmsearch.embedding.options import ModelOptions
 from plmsearch.errors import ParameterError, TableFormatError
 from plmsearch.formats.airr import REQUIRED_COLUMNS
 from plmsearch.formats.output import STDOUT, open_output
-from plmsearch.formats.rearrangements import RearrangementTable, check_productive, open_rearrangements
+from plmsearch.formats.rearrangements import (
+    RearrangementTable,
+    check_filtered,
+    check_productive,
+    open_rearrangements,
+)
 from plmsearch.formats.residues import RESIDUE_COLUMNS, SOURCE_COLUMNS, residues_of_row
 from plmsearch.ingest.report import Progress
 from plmsearch.numbering import ImmunumNumberer
@@ -97,17 +102,24 @@ def clone_table(
     TableFormatError, FileFormatError, InputNotFoundError
         If the table cannot be read, or would lose a column.
     ParameterError
-        If the output's name is that of a packed file.
+        If the output's name is that of a packed file, or of an input that is no AIRR table.
     StorageError
         If the output cannot be written.
     """
     if str(output).endswith(_PACKED):
         raise ParameterError("output", str(output), "a name without .gz or .zst: plain text is written")
     given = table_options
-    with open_rearrangements(source, translate=given.translate, contigs=given.contigs) as table:
+    # The output is opened first: that it cannot be written is told before the work, not after it.
+    with (
+        open_rearrangements(source, translate=given.translate, contigs=given.contigs) as table,
+        open_output(output) as out,
+    ):
+        _check_output(source, output, table, given)
         by = donor_column(table, table_options.by)
         if options.productive:
             check_productive(table)
+        if options.filtered:
+            check_filtered(table)
         status_col = _check_columns(table, table_options)
         kept = (
             table_options.clone_col, _CLONE_COLUMN, status_col, CONVERGENT_COLUMN, *INFERRED_COLUMNS
@@ -126,13 +138,28 @@ def clone_table(
             source=table.source, n_rows=len(rows), by=by, n_without_donor=donors.count("") if by else 0,
             clones=clones, rows=rows, calls=calls, old=_agreement(clones.clone_id, previous),
         )  # fmt: skip
-        with open_output(output) as out:
-            table.write(out, written)
+        table.write(out, written)
     if str(output) != STDOUT and Path(output).is_file():
         with open_output(f"{output}.json") as out:
             json.dump(describe(report, options), out, indent=2)
             out.write("\n")
     return report
+
+
+def _check_output(
+    source: str | Path, output: str | Path, table: RearrangementTable, options: TableOptions
+) -> None:
+    """Refuse to replace what is read, but for a table that is written again with all its cells."""
+    read = [options.contigs, options.vectors, options.germlines.path]
+    if not _is_same(source, table.table.path):
+        read.append(source)
+    if any(path is not None and _is_same(path, output) for path in read):
+        raise ParameterError("output", str(output), "another file than an input: it would be lost")
+
+
+def _is_same(path: str | Path, other: str | Path) -> bool:
+    """Tell whether two names are of one file; standard input and output are none."""
+    return Path(path).is_file() and Path(other).is_file() and Path(path).samefile(other)
 
 
 def _written(

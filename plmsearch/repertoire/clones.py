@@ -36,8 +36,9 @@ V_CALLS: tuple[VCall, ...] = get_args(VCall)
 
 #: Why a row has no family.
 Status: TypeAlias = Literal[
-    "", "no_junction", "no_calls", "no_vector", "not_productive", "light_unpaired", "tcr", "other_locus"
-]
+    "", "no_junction", "no_calls", "no_vector", "not_productive", "not_filtered", "light_unpaired", "tcr",
+    "other_locus",
+]  # fmt: skip
 
 _HEAVY = ("IGH", "")  # a row whose locus nothing tells is taken for a heavy chain, and said so
 _LIGHT = ("IGK", "IGL")
@@ -63,6 +64,8 @@ class CloneOptions:
         Leave out rows that the input says are not productive.
     convergent : bool
         Find convergent clusters even if there is one donor.
+    filtered : bool
+        Leave out contigs that 10x's filtered set has not: no cell, or of low confidence.
 
     Raises
     ------
@@ -76,6 +79,7 @@ class CloneOptions:
     split_light: bool = False
     productive: bool = False
     convergent: bool = False
+    filtered: bool = False
 
     def __post_init__(self) -> None:
         if self.method not in (AUTO, *METHODS):
@@ -152,7 +156,7 @@ def assign_clones(rows: Rearrangements, options: CloneOptions, vectors: RowVecto
     -------
     Clones
     """
-    status = _first_status(rows, productive=options.productive)
+    status = _first_status(rows, options)
     heavy = [i for i, s in enumerate(status) if not s and rows.locus[i] in _HEAVY]
     junctions, unit = junctions_of(rows, heavy)
     method = choose_method(rows, heavy, options.method)
@@ -184,12 +188,14 @@ def assign_clones(rows: Rearrangements, options: CloneOptions, vectors: RowVecto
     )  # fmt: skip
 
 
-def _first_status(rows: Rearrangements, *, productive: bool) -> list[Status]:
+def _first_status(rows: Rearrangements, options: CloneOptions) -> list[Status]:
     known = {*_HEAVY, *_LIGHT, *_TCR}
     status: list[Status] = []
-    for locus, is_productive in zip(rows.locus, rows.productive, strict=True):
-        if productive and not is_productive:
+    for locus, is_productive, is_filtered in zip(rows.locus, rows.productive, rows.filtered, strict=True):
+        if options.productive and not is_productive:
             status.append("not_productive")
+        elif options.filtered and not is_filtered:
+            status.append("not_filtered")
         else:
             status.append("" if locus in known else "other_locus")
     return status

@@ -9,20 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from plmsearch.formats.airr import airr_bool
+from plmsearch.formats.airr import CONTIG_FLAGS, airr_bool, in_filtered_set
 from plmsearch.formats.residues import NUCLEOTIDE_COLUMNS, RESIDUE_COLUMNS, SOURCE_COLUMNS, residues_of_row
 from plmsearch.genes import call_genes, call_locus, locus_name
 from plmsearch.numbering import Domain, ImmunumNumberer, Numberer
 from plmsearch.repertoire.blocks import Genes
 from plmsearch.repertoire.vregions import v_region_before
-from plmsearch.translation import FRAMES, as_nucleotides, reverse_complement, translate
+from plmsearch.translation import FRAMES, as_nucleotides, codes_for, reverse_complement, translate
 
 __all__ = ["COLUMNS", "Rearrangements", "genes_of", "read_rearrangements", "translate"]
 
 #: Columns that are read.
 COLUMNS = (
     "locus", "v_call", "j_call", "c_call", "productive", "junction", "junction_aa", "cdr3_aa",
-    "sample_id", "repertoire_id", "cell_id", "umi_count", "duplicate_count",
+    "sample_id", "repertoire_id", "cell_id", "umi_count", "duplicate_count", *CONTIG_FLAGS,
     *(name for name in SOURCE_COLUMNS if name != "junction_aa"),
 )  # fmt: skip
 
@@ -46,13 +46,16 @@ class Rearrangements:
         The V region before the junction, as `plmsearch.repertoire.vregions.v_region_before` cuts it.
     donor, cell : list of str
         "" where not known. A cell is named within its sample.
-    productive : list of bool
-        False only where the input says so.
+    productive, filtered : list of bool
+        False only where the input says so; `filtered` tells what 10x's filtered set of contigs has.
     weight : list of (int, int)
         umi_count, duplicate_count; to choose among several chains of a cell.
     n_numbered, n_nucleotides_found : int
         Rows whose junction comes from the chain's residues, and how many of these were found again in
         the nucleotides.
+    disagreeing : list of int
+        Rows, from 1, whose ``junction_aa`` is not the translation of their ``junction``; both are taken as
+        they are.
     """
 
     locus: list[str] = field(default_factory=list)
@@ -64,9 +67,11 @@ class Rearrangements:
     donor: list[str] = field(default_factory=list)
     cell: list[tuple[str, str] | None] = field(default_factory=list)
     productive: list[bool] = field(default_factory=list)
+    filtered: list[bool] = field(default_factory=list)
     weight: list[tuple[int, int]] = field(default_factory=list)
     n_numbered: int = 0
     n_nucleotides_found: int = 0
+    disagreeing: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.locus)
@@ -100,6 +105,8 @@ def read_rearrangements(
         row = dict(zip(COLUMNS, cells, strict=True))
         nucleotides, residues = _given_junction(row)
         locus = _locus(row)
+        if not codes_for(nucleotides, row["junction_aa"].strip().upper()):
+            found.disagreeing.append(len(found) + 1)
         given = bool(nucleotides or residues)
         if not given or not locus:
             numbered = _numbered(row, numberer)
@@ -118,6 +125,7 @@ def read_rearrangements(
         sample = row["sample_id"] or row["repertoire_id"]
         found.cell.append((sample, row["cell_id"]) if row["cell_id"] else None)
         found.productive.append(airr_bool(row["productive"]) is not False)
+        found.filtered.append(in_filtered_set(row[name] for name in CONTIG_FLAGS))
         found.weight.append((_count(row["umi_count"]), _count(row["duplicate_count"])))
     return found
 

@@ -168,7 +168,7 @@ def find_families(
         most = [most_mismatches(threshold, c.shape[1]) for c in codes]
         cut = _Cut([single_linkage(c, m) for c, m in zip(codes, most, strict=True)], most)
     labels, n_with_v = nodes.through(cut.groups)[nodes.of_row], 0
-    if v is not None:
+    if v is not None and len(v):
         coarse = [single_linkage(c, most_mismatches(COARSE, c.shape[1])) for c in codes]
         genes = [kind.rsplit("\t", 1)[0] for kind in kinds]
         labels, n_with_v = refine(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from plmsearch.repertoire.row_reader import SAMPLE_COLUMNS
 from plmsearch.repertoire.summary import RepertoireSummary
+from plmsearch.wording import counted
 
 __all__ = ["METHODS", "REFERENCES", "notes", "report_lines", "unit_note"]
 
@@ -68,9 +69,9 @@ def _groups(summary: RepertoireSummary) -> Iterator[str]:
             "No column subject_id or donor: the whole table is taken for one donor; name the column with --by"
         )
     elif without:
+        lacking = counted(len(without), "table has", "tables have")
         yield (
-            f"{len(without)} tables have no column subject_id or donor: each is taken for one donor; name "
-            "the column with --by"
+            f"{lacking} no column subject_id or donor: each is taken for one donor; name the column with --by"
         )
     if any(one.group.sample == "all" for one in summary.samples):
         yield f"No column {' or '.join(SAMPLE_COLUMNS)}: all rows of a donor are taken for one sample"
@@ -99,14 +100,20 @@ def _clones(summary: RepertoireSummary) -> Iterator[str]:
 
 def _calls(summary: RepertoireSummary) -> Iterator[str]:
     read = summary.read
+    if read.n_not_filtered and not summary.options.filtered:
+        others = counted(read.n_not_filtered, "row is", "rows are", style=",")
+        yield (
+            f"{others} no cell's or of low confidence by 10x (is_cell, high_confidence) and not left out: "
+            "--filtered does that"
+        )
     for kind in dict.fromkeys(read.identity.values()):
         yield f"v_identity is read as {'a fraction' if kind == 'fraction' else 'percent'}"
     for name, n in read.n_inferred.items():
-        yield f"{name} of {n:,} rows is empty: {name}_inferred is taken"
+        yield f"{name} of {counted(n, 'row', style=',')} is empty: {name}_inferred is taken"
     if read.n_identity:
-        yield f"Mutation of {read.n_identity:,} rows from v_identity"
+        yield f"Mutation of {counted(read.n_identity, 'row', style=',')} from v_identity"
     if read.n_aligned:
-        yield f"Mutation of {read.n_aligned:,} rows counted in their alignments"
+        yield f"Mutation of {counted(read.n_aligned, 'row', style=',')} counted in their alignments"
 
 
 def report_lines(summary: RepertoireSummary, written: Sequence[Path]) -> Iterator[str]:
@@ -115,12 +122,12 @@ def report_lines(summary: RepertoireSummary, written: Sequence[Path]) -> Iterato
     for text in notes(summary):
         yield text[0].lower() + text[1:]
     for one in summary.left_out:
-        yield f"left out of {one.part}: {one.n} {one.unit}: {one.reason}"
+        yield f"left out of {one.part}: {counted(one.n, one.unit.removesuffix('s'))}: {one.reason}"
     for level, depth in summary.depths.items():
         n = sum(group.level == level and one.depth > 0 for group, one in summary.diversity)
         if n > 1:
             yield f"diversity of {n} {level}s compared at {depth} units each"
     total = sum(one.total for one in summary.samples)
-    units = "chains of cells" if summary.options.count == "cells" else "units"
-    yield f"{summary.read.n_rows} rows, {total} {units} counted"
+    unit = ("chain of cells", "chains of cells") if summary.options.count == "cells" else ("unit", "units")
+    yield f"{counted(summary.read.n_rows, 'row')}, {counted(total, *unit)} counted"
     yield f"{len(written)} files in {written[0].parent}, the page is {written[0].name}"

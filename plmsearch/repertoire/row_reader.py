@@ -13,8 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plmsearch.errors import ParameterError, TableFormatError
-from plmsearch.formats.airr import airr_bool
-from plmsearch.formats.rearrangements import RearrangementTable, check_productive, open_rearrangements
+from plmsearch.formats.airr import CONTIG_FLAGS, airr_bool, in_filtered_set
+from plmsearch.formats.rearrangements import (
+    RearrangementTable,
+    check_filtered,
+    check_productive,
+    open_rearrangements,
+)
 from plmsearch.formats.tables import is_missing
 from plmsearch.genes import call_genes, call_locus, locus_name
 from plmsearch.repertoire.clone_table import donor_column
@@ -32,7 +37,8 @@ ALL, NONE = "all", "(none)"
 _COLUMNS = (
     *SAMPLE_COLUMNS, "locus", "v_call", "j_call", "c_call", "isotype", "Isotype", "productive", "junction",
     "junction_aa", "cdr3_aa", "clone_id", "clone_status", "convergent_cluster", "cell_id",
-    "duplicate_count", "umi_count", "v_identity", "v_call_inferred", "j_call_inferred", *MUTATION_COLUMNS,
+    "duplicate_count", "umi_count", "v_identity", "v_call_inferred", "j_call_inferred", *CONTIG_FLAGS,
+    *MUTATION_COLUMNS,
 )  # fmt: skip
 _COLUMN_OF: dict[CountName, str] = {
     "duplicate_count": "duplicate_count", "umi_count": "umi_count", "cells": "cell_id"
@@ -62,11 +68,14 @@ class ReadOptions:
         Unit; its column must be there and hold whole numbers.
     productive : bool
         Leave out rows that the table calls not productive.
+    filtered : bool
+        Leave out contigs that 10x's filtered set has not.
     """
 
     by: str | None = None
     count: CountName = "rows"
     productive: bool = False
+    filtered: bool = False
 
 
 @dataclass(slots=True)
@@ -84,6 +93,8 @@ class ReadReport:
         Tables that have ids of clones, of convergent clusters.
     n_not_productive : int
         Rows left out for that.
+    n_not_filtered : int
+        Other rows that 10x calls no cell, or of low confidence; left out if that is asked for.
     clone_status : Counter of str
         Why rows have no clone, where the table says so.
     identity : dict of str to str
@@ -100,6 +111,7 @@ class ReadReport:
     with_clones: list[str] = field(default_factory=list)
     with_clusters: list[str] = field(default_factory=list)
     n_not_productive: int = 0
+    n_not_filtered: int = 0
     clone_status: Counter[str] = field(default_factory=Counter)
     identity: dict[str, str] = field(default_factory=dict)
     n_inferred: Counter[str] = field(default_factory=Counter)
@@ -188,6 +200,8 @@ class _Reader:
         self._check_unit(table)
         if self._options.productive:
             check_productive(table)
+        if self._options.filtered:
+            check_filtered(table)
         report.sources.append(table.source)
         report.donor_columns[table.source] = by
         report.with_clones += [table.source] * ("clone_id" in table.columns)
@@ -247,8 +261,10 @@ class _Reader:
         )
         for name, column in (("duplicates", "duplicate_count"), ("umis", "umi_count")):
             self._part(name, self._counts_of(columns[column], column, source, place))
-        self._part("cdr3", np.array([max(len(one) - 2, -1) for one in junctions], dtype=np.int16))
+        self._part("cdr3", np.array([max(len(one) - 2, -1) for one in junctions], dtype=np.int32))
         self._part("productive", np.array([airr_bool(text) is not False for text in columns["productive"]]))
+        flags = _rows_of(columns, *CONTIG_FLAGS)
+        self._part("filtered", np.array([in_filtered_set(cells) for cells in flags]))
 
     def _calls(self, columns: Columns, name: str) -> Sequence[str]:
         """Return calls as given, or, where there is none, as inferred."""
@@ -311,6 +327,9 @@ class _Reader:
         joined["productive"] = joined["productive"].astype(bool)
         kept = joined["productive"] | (not self._options.productive)
         self.report.n_not_productive = int((~kept).sum())
+        filtered = joined.pop("filtered").astype(bool)
+        self.report.n_not_filtered = int((kept & ~filtered).sum())
+        kept &= filtered | (not self._options.filtered)
         columns = {name: values[kept] for name, values in joined.items()}
         codes = {f"{name}s": codes for name, codes in self._codes.items() if name not in ("locus", "cell")}
         weight = np.ones(int(kept.sum()), dtype=np.int64)

@@ -68,7 +68,7 @@ class RepertoireRows:
         False only where the table says so.
     duplicates, umis : ndarray, dtype=int64, shape=(n,)
         -1 where not told.
-    cdr3 : ndarray, dtype=int16, shape=(n,)
+    cdr3 : ndarray, dtype=int32, shape=(n,)
         Residues; -1 where not known.
     mutated : ndarray, dtype=float32, shape=(n,)
         Share of V nucleotides; NaN where not known.
@@ -90,7 +90,7 @@ class RepertoireRows:
     productive: NDArray[np.bool_]
     duplicates: NDArray[np.int64]
     umis: NDArray[np.int64]
-    cdr3: NDArray[np.int16]
+    cdr3: NDArray[np.int32]
     mutated: NDArray[np.float32]
     weight: NDArray[np.int64]
     samples: Codes

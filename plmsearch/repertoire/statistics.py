@@ -62,11 +62,15 @@ def summarise_repertoire(
     """
     options = options or StatisticsOptions()
     _check(options)
-    rows, read = read_rows(paths, ReadOptions(options.by, options.count, options.productive))
+    rows, read = read_rows(
+        paths, ReadOptions(options.by, options.count, options.productive, options.filtered)
+    )
     rows.weight, uncounted = counted_rows(rows, options.count)
     left_out = [LeftOut("all parts", reason, n) for reason, n in uncounted.items()]
     if read.n_not_productive:
         left_out.insert(0, LeftOut("all parts", "not productive", read.n_not_productive))
+    if options.filtered and read.n_not_filtered:
+        left_out.insert(0, LeftOut("all parts", "no cell, or of low confidence", read.n_not_filtered))
     groups = [Group(*map(str, value)) for value in rows.samples.numbers]  # type: ignore[call-overload]
     locus = _locus_of_clones(rows, options.locus)
     of_locus = rows.weight * (_codes_are(rows.locus, rows.loci.texts, locus))

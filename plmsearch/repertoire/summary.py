@@ -54,6 +54,8 @@ class StatisticsOptions:
         Samples redrawn for each band; at least 2.
     seed : int
         Of the redrawn samples.
+    filtered : bool
+        Leave out contigs that 10x's filtered set has not: no cell, or of low confidence.
     """
 
     by: str | None = None
@@ -63,6 +65,7 @@ class StatisticsOptions:
     min_depth: int = MIN_DEPTH
     n_bootstraps: int = N_BOOTSTRAPS
     seed: int = 1
+    filtered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

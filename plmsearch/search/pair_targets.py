@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from plmsearch.search.pair_scores import UnitRows
 from plmsearch.search.pairs import Pairs
 from plmsearch.types import Int1D
+from plmsearch.wording import counted
 
 __all__ = ["PairTargets"]
 
@@ -35,17 +36,19 @@ class PairTargets:
     def remarks(self) -> list[str]:
         """Say in lines of text what is searched, and what is not."""
         pairs, n_several = self.pairs, int((self.pairs.n_heavy > 1).sum())
-        counts = {
-            "records with chains of one kind only are of no pair": len(pairs.lone),
-            "chains are of no pair: another of the kind counts in their cell or record": pairs.n_spare,
-            "chains of cells are not productive, and so of no pair": pairs.n_unproductive,
-            "pairs lack a region that is compared": self.n_without_vector,
-            "pairs have more than one heavy chain to choose from: several_heavy": n_several,
-            "pairs have neither sample_id nor repertoire_id: equal cell_id is taken for one cell": (
-                pairs.n_without_sample
-            ),
-        }
-        searched = (
-            f"{len(self.chosen):,} pairs are searched, all of them; pairs have no p-values and E-values"
-        )
-        return [searched, *(f"{n:,} {what}" for what, n in counts.items() if n)]
+        one_kind, no_sample = "with chains of one kind only", "neither sample_id nor repertoire_id"
+        counts = [
+            (len(pairs.lone), f"record {one_kind} is", f"records {one_kind} are", "of no pair"),
+            (pairs.n_spare, "chain is", "chains are",
+             "of no pair: another of the kind counts in their cell or record"),
+            (pairs.n_unproductive, "chain of cells is", "chains of cells are",
+             "not productive, and so of no pair"),
+            (self.n_without_vector, "pair lacks", "pairs lack", "a region that is compared"),
+            (n_several, "pair has", "pairs have", "more than one heavy chain to choose from: several_heavy"),
+            (pairs.n_without_sample, "pair has", "pairs have",
+             f"{no_sample}: equal cell_id is taken for one cell"),
+        ]  # fmt: skip
+        asked = counted(len(self.chosen), "pair is", "pairs are", style=",")
+        searched = f"{asked} searched, all of them; pairs have no p-values and E-values"
+        told = (f"{counted(n, one, many, style=',')} {what}" for n, one, many, what in counts if n)
+        return [searched, *told]

@@ -41,6 +41,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from plmsearch.types import Bool1D, Float1D, Float2D, Int1D
+from plmsearch.wording import counted
 
 __all__ = [
     "MAX_SAMPLE",
@@ -274,7 +275,7 @@ def fit_null(
     """
     n_sample = len(ids)
     if n_sample <= MIN_UNRELATED:
-        return NoNull(f"{n_sample} distinct sequences, fewer than {MIN_UNRELATED + 1}", n_sample)
+        return NoNull(f"{counted(n_sample, 'distinct sequence')}, fewer than {MIN_UNRELATED + 1}", n_sample)
     rows = np.random.default_rng(seed).permutation(n_sample)[:_MAX_FITTED]
     facts = NullFacts(1.0, 0.0, N_NEAREST, 0, n_sample, 0.0)
     parts: list[QueryNulls] = []

@@ -1,0 +1,6 @@
+"""The command line as ``python -m plmsearch.cli``."""
+
+from plmsearch.cli import main
+
+if __name__ == "__main__":
+    main()
