@@ -48,7 +48,7 @@ from plmsearch.store.rankings import StoredSpace
 from plmsearch.store.repository import Repository
 from plmsearch.store.rows import StoredRecord
 from plmsearch.store.session import open_writer
-from plmsearch.store.space_left import bytes_of_vectors, require_space
+from plmsearch.store.space_left import bytes_of_vectors, require_space, spaces_written_out
 from plmsearch.store.upkeep import refresh_files
 
 __all__ = ["Database", "Record", "open_database"]
@@ -216,7 +216,7 @@ class Database(AllPairsSearcher, Cdr3Searcher, PairSearcher):
         new = self._spaces_to_make(asked, wishes, seen)
         specs = [s.spec for s in self.spaces()] if new is None else new.specs
         genes = gene_finder(wishes.genes, specs, show.say)
-        self._require_space(self._least_missing(new, wishes, seen), "the new embeddings")
+        require_space(self.path, self._least_bytes(new, wishes, seen), "the new embeddings")
         if new is not None and new.choice:
             show.say(f"model {new.choice}")
         specs = [s.spec for s in self.spaces()] if new is None else new.specs
@@ -286,8 +286,12 @@ class Database(AllPairsSearcher, Cdr3Searcher, PairSearcher):
         specs = like_stored_domains(specs, self.spaces(), self.repository.n_not_looked_at())
         self._embedders[embedder.card.model_id, embedder.weights_digest] = embedder
         stored = {s.spec.name: s.space_id for s in self.spaces()}
-        missing = [(self.repository.n_without_vector(stored.get(s.name, -1)), s.dim) for s in specs]
-        self._require_space(missing, "the new embeddings")
+        twice = spaces_written_out(self.rankings())
+        n_bytes = sum(
+            bytes_of_vectors(self.repository.n_without_vector(space_id), s.dim, written_out=space_id in twice)
+            for s, space_id in ((s, stored.get(s.name, -1)) for s in specs)
+        )
+        require_space(self.path, n_bytes, "the new embeddings")
         finder = gene_finder(genes or GeneOptions(), specs, show.say)
         with self.writing(show) as repository:
             if reads_domains(asked):
@@ -412,16 +416,17 @@ class Database(AllPairsSearcher, Cdr3Searcher, PairSearcher):
             seen.refuse_several_chains()
         return new
 
-    def _least_missing(self, new: NewSpaces | None, options: AddOptions, seen: Scan) -> list[tuple[int, int]]:
-        """Count the vectors that inputs will add at least, with the dim of each space."""
+    def _least_bytes(self, new: NewSpaces | None, options: AddOptions, seen: Scan) -> int:
+        """Return how large the vectors that inputs will add are at least."""
         if "skip" in {options.on_duplicate, options.long}:
-            return []
-        if new is not None:
-            return [(seen.least_sequences, spec.dim) for spec in new.specs]
-        return [(seen.least_sequences - s.n_vectors, s.spec.dim) for s in self.spaces()]
-
-    def _require_space(self, missing: Sequence[tuple[int, int]], task: str) -> None:
-        require_space(self.path, sum(bytes_of_vectors(n, dim) for n, dim in missing), task)
+            return 0
+        n = seen.least_sequences
+        if new is not None:  # the ranking of the first, or one that has it, becomes the default
+            of_spaces = [(n, spec.dim, number == 0) for number, spec in enumerate(new.specs)]
+        else:
+            twice = spaces_written_out(self.rankings())
+            of_spaces = [(n - s.n_vectors, s.spec.dim, s.space_id in twice) for s in self.spaces()]
+        return sum(bytes_of_vectors(n, dim, written_out=is_twice) for n, dim, is_twice in of_spaces)
 
     @contextmanager
     def writing(self, progress: Progress, *, adds: bool = True) -> Iterator[Repository]:

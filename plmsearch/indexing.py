@@ -30,7 +30,7 @@ from plmsearch.store.rows import (
 from plmsearch.store.segments import FileStamp, stamp_of
 from plmsearch.store.vector_files import VectorFiles
 
-__all__ = ["IndexOptions", "IndexOutcome", "build_index", "index_is_due", "kind_for"]
+__all__ = ["IndexOptions", "IndexOutcome", "build_index", "index_is_due", "kind_for", "no_vectors"]
 
 #: `--index` of optimize.
 BUILD_CHOICES = ("auto", "none", *ENGINE_KINDS)
@@ -103,6 +103,12 @@ def kind_for(n_vectors: int, dim: int) -> tuple[EngineKind | None, str]:
     return "ivf" if fits else "ivf-pq", f"chosen for {sizes} of {memory / 1e9:.0f} GB memory"
 
 
+def no_vectors(ranking: StoredRanking) -> str:
+    """Say why a ranking that keeps no vectors has no index, and what gives it one."""
+    said = "exact search: it keeps no vectors of its own"
+    return f"{said}; optimize --add-ranking {ranking.name} has them kept, and indexed"
+
+
 def index_is_due(n_vectors: int, facts: IndexFacts | None) -> bool:
     """Tell whether so much is searched exactly that an index should be built, or built anew."""
     n_indexed = 0 if facts is None else facts.n_vectors
@@ -142,6 +148,10 @@ def build_index(
     if options.kind == "none":
         _drop(repository, layout, stored)
         return IndexOutcome(name, None, "no index is wanted")
+    if not ranking.keeps_vectors:
+        _drop(repository, layout, stored)
+        small = options.kind == "auto" and kind_for(n_vectors, ranking.dim)[0] is None
+        return IndexOutcome(name, None, kind_for(n_vectors, ranking.dim)[1] if small else no_vectors(ranking))
     kind, why = cast("EngineKind | None", options.kind), "asked for"
     if options.kind == "auto":
         if stored is not None and _serves(stored, n_vectors, options):

@@ -113,7 +113,9 @@ def optimize(
                 report.n_segments_before += len(before)
                 groups = list(_groups(before, space, dead, layout))
                 n_rows = max((sum(s.n_vectors for s in group) for group in groups), default=0)
-                n_bytes = bytes_of_vectors(n_rows - len(dead), space.spec.dim)
+                n_bytes = bytes_of_vectors(
+                    n_rows - len(dead), space.spec.dim, written_out=_is_written_out(repository, space)
+                )
                 require_space(database.path, n_bytes, "the joined vector file")
                 for old in groups:
                     show.say(f"{space.spec.name}: joining {len(old)} vector files")
@@ -134,6 +136,12 @@ def optimize(
 
 def _size(path: Path) -> int:
     return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+
+
+def _is_written_out(repository: Repository, space: StoredSpace) -> bool:
+    """Tell whether a joined file gets another beside it: its vectors as a ranking compares them."""
+    own = [r for r in repository.rankings() if len(r.parts) == 1 and r.space.space_id == space.space_id]
+    return any(r.keeps_vectors for r in own)
 
 
 def _groups(

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from plmsearch.errors import ParameterError
-from plmsearch.indexing import index_is_due, kind_for
+from plmsearch.indexing import index_is_due, kind_for, no_vectors
 from plmsearch.reader import Reader
 from plmsearch.search.judge import known_nulls
 from plmsearch.search.nulls import KnownNull
@@ -284,6 +284,8 @@ def describe_transform(stored: StoredTransform | None) -> str:
 def _index_description(ranking: StoredRanking, facts: IndexFacts | None) -> str:
     """Say how a ranking is searched, and why."""
     n_vectors = ranking.n_vectors
+    if not ranking.keeps_vectors and kind_for(n_vectors, ranking.dim)[0] is not None:
+        return no_vectors(ranking)
     due = "; plmsearch optimize is due" if index_is_due(n_vectors, facts) else ""
     if facts is None:
         kind, why = kind_for(n_vectors, ranking.dim)

@@ -1,12 +1,12 @@
 """Add, fit, drop and choose rankings: what `plmsearch optimize` does with them.
 
-A ranking that is added is stored: it gets derived files, and from then on every write keeps them.
+A ranking that is added is stored: its vectors are written out, and from then on every write keeps them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -92,8 +92,7 @@ def change_rankings(
         came with a space is to be dropped.
     """
     if changes.drop is not None:
-        _drop(repository, changes.drop)
-        say(f"ranking {changes.drop} is dropped")
+        _drop(repository, changes.drop, say)
     if changes.fit is not None:
         _fit(repository, layout, changes, say)
     if changes.add is not None:
@@ -113,7 +112,9 @@ def _parsed(repository: Repository, text: str) -> StoredRanking:
 
 def _store(repository: Repository, ranking: StoredRanking) -> str:
     if ranking.ranking_id == 0:
-        repository.add_ranking(ranking)
+        repository.add_ranking(replace(ranking, keeps_files=True))
+    elif not ranking.keeps_vectors:
+        repository.set_keeps_files(ranking.ranking_id, keeps=True)
     return ranking.name
 
 
@@ -125,14 +126,19 @@ def _stored(repository: Repository, name: str) -> StoredRanking:
     return found[0]
 
 
-def _drop(repository: Repository, name: str) -> None:
+def _drop(repository: Repository, name: str, say: Callable[[str], None]) -> None:
     ranking, rankings = _stored(repository, name), repository.rankings()
     if own_ranking(ranking.space, rankings).ranking_id == ranking.ranking_id:
-        raise ParameterError("ranking", name, "one that was added: this one came with its space")
+        if not ranking.keeps_files:
+            raise ParameterError("ranking", name, "one that was added: this one came with its space")
+        repository.set_keeps_files(ranking.ranking_id, keeps=False)
+        say(f"ranking {name} came with its space: it stays, without what --add-ranking gave it")
+        return
     repository.drop_ranking(ranking.ranking_id)
     if ranking.is_default:
         left = own_ranking(repository.spaces()[0], repository.rankings())
         repository.set_default_ranking(left.ranking_id)
+    say(f"ranking {name} is dropped")
 
 
 # --- Fitting -------------------------------------------------------------------------------------
@@ -154,7 +160,7 @@ def _fit(repository: Repository, layout: Layout, changes: RankingChanges, say: C
     transform_id = repository.set_transform(space.space_id, transform)
     part = RankingPart(space, 1.0, repository.transforms()[transform_id])
     if part.name not in {r.name for r in repository.rankings()}:
-        repository.add_ranking(StoredRanking(0, part.name, (part,)))
+        repository.add_ranking(StoredRanking(0, part.name, (part,), keeps_files=True))
     say(f"search with it: plmsearch query --ranking {part.name}")
 
 

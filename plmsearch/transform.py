@@ -25,7 +25,7 @@ import numpy as np
 
 from plmsearch.errors import DimensionMismatch, InvalidVectorError, ParameterError, VectorIndexError
 from plmsearch.types import Bool1D, Float1D, Float2D, Int1D
-from plmsearch.vectors import check_vectors, unit_vectors
+from plmsearch.vectors import check_vectors, unit_vectors, vector_lengths
 
 __all__ = [
     "Transform",
@@ -129,19 +129,56 @@ class Transform:
         check_loci(vectors, loci)
         if self.dim is None:
             return unit_vectors(vectors, vectors.shape[1])
-        if vectors.shape[1] != self.dim:
-            raise DimensionMismatch(vectors.shape[1], self.dim)
-        check_vectors(vectors)
-        names = list(self.centres)
-        entries = {name: i for i, name in enumerate(names)}
-        entry: Int1D = np.fromiter((entries.get(x, entries[""]) for x in loci), np.int64, len(loci))
-        centres = np.stack([self.centres[name] for name in names]).astype(np.float64)
-        projections = [self.projections[name].astype(np.float64) for name in names if self.projections]
+        entry = self._entries(vectors, loci)
+        centres = self.stacked_centres.astype(np.float64)
+        projections = [
+            p.astype(np.float64) for p in (self.projections.get(x) for x in self.centres) if p is not None
+        ]
         unit = np.empty((len(vectors), self.n_components or 0), dtype=np.float32)
         for rows in _blocks(vectors):
             centred = _centred(vectors[rows], centres[entry[rows]], rows.start)
             unit[rows] = _unit(_projected(centred, projections, entry[rows]), rows.start)
         return unit
+
+    def measure(self, vectors: Float2D, loci: Sequence[str]) -> tuple[Int1D, Float64]:
+        """Return what `apply` does to each row, where it does not project: which centre, and what length.
+
+        Parameters
+        ----------
+        vectors, loci
+            As `apply` takes them, and refuses them.
+
+        Returns
+        -------
+        which : ndarray, dtype=int64, shape=(n,)
+            Row of `stacked_centres` that is taken off; 0 where there is none.
+        lengths : ndarray, dtype=float64, shape=(n,)
+            Of what is left, which is divided by it.
+        """
+        check_loci(vectors, loci)
+        if self.dim is None:
+            return np.zeros(len(vectors), dtype=np.int64), vector_lengths(vectors)
+        which = self._entries(vectors, loci)
+        centres = self.stacked_centres.astype(np.float64)
+        lengths: Float64 = np.empty(len(vectors))
+        for rows in _blocks(vectors):
+            lengths[rows] = _lengths(_centred(vectors[rows], centres[which[rows]], rows.start))
+        return which, lengths
+
+    @property
+    def stacked_centres(self) -> Float2D:
+        """The centres in the order of their loci; dtype=float32, shape=(m, d), (0, 0) for ``none``."""
+        if not self.centres:
+            return np.empty((0, 0), dtype=np.float32)
+        return np.stack(list(self.centres.values()))
+
+    def _entries(self, vectors: Float2D, loci: Sequence[str]) -> Int1D:
+        """Check vectors, and return the row of `stacked_centres` of each."""
+        if vectors.shape[1] != self.dim:
+            raise DimensionMismatch(vectors.shape[1], self.dim or 0)
+        check_vectors(vectors)
+        entries = {name: i for i, name in enumerate(self.centres)}
+        return np.fromiter((entries.get(x, entries[""]) for x in loci), np.int64, len(loci))
 
     def to_bytes(self) -> bytes:
         """Return facts as JSON and numbers as little-endian float32, one after the other.

@@ -7,6 +7,7 @@ segments never change, so it takes little room; removing it does not touch the d
 from __future__ import annotations
 
 import filecmp
+import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,12 @@ from plmsearch.store.lock import DEFAULT_LOCK_TIMEOUT_S, writer_lock
 from plmsearch.store.repository import Repository
 from plmsearch.store.schema import HEAD, check_schema, create_schema, schema_version
 from plmsearch.store.seal import sealing
+from plmsearch.store.upkeep import refresh_files, remove_unknown
 from plmsearch.store.whole import link_or_copy, make_whole, sync_tree
 
 __all__ = ["UpgradeReport", "upgrade"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +80,20 @@ def upgrade(path: Path, *, lock_timeout_s: float = DEFAULT_LOCK_TIMEOUT_S) -> Up
             with repository.begin() as connection:
                 create_schema(connection)
                 check_schema(connection, path)
+            _refresh(repository, layout)
         finally:
             repository.close()
     return UpgradeReport(before, HEAD, copy)
+
+
+def _refresh(repository: Repository, layout: Layout) -> None:
+    """Exchange derived files that this version keeps no more for those it keeps; they are a cache."""
+    try:
+        remove_unknown(repository, layout)
+        refresh_files(repository, layout)
+        remove_unknown(repository, layout)
+    except StorageError as error:
+        _log.warning("the database is upgraded; its derived files are left to the next writer: %s", error)
 
 
 def _copy(layout: Layout, version: str) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 from plmsearch.errors import DimensionMismatch, InvalidVectorError, VectorIndexError
 from plmsearch.types import Float2D
 
-__all__ = ["check_vectors", "unit_error", "unit_parts", "unit_vectors"]
+__all__ = ["check_vectors", "unit_error", "unit_parts", "unit_vectors", "vector_lengths"]
 
 Float64: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
@@ -91,6 +91,33 @@ def unit_parts(vectors: Float2D) -> Iterator[Float2D]:
     """
     for _, part, lengths in _parts(vectors):
         yield np.divide(part, lengths, out=part).astype(np.float32)
+
+
+def vector_lengths(vectors: Float2D) -> Float64:
+    """Return the Euclidean length of each vector.
+
+    Parameters
+    ----------
+    vectors : ndarray, dtype=float32, shape=(n, d)
+
+    Returns
+    -------
+    ndarray, dtype=float64, shape=(n,)
+
+    Raises
+    ------
+    InvalidVectorError
+        If a row is not finite or all zero.
+
+    Examples
+    --------
+    >>> vector_lengths(np.array([[3.0, 4.0]], dtype=np.float32))
+    array([5.])
+    """
+    found: Float64 = np.empty(len(vectors))
+    for rows, _, lengths in _parts(vectors):
+        found[rows] = lengths[:, 0]
+    return found
 
 
 def unit_error(unit: Float2D, vectors: Float2D) -> float:

@@ -35,7 +35,7 @@ from plmsearch.store.rows import (
 )
 from plmsearch.store.seal import check_seal, is_sealed
 from plmsearch.store.segments import FileStamp, Segment, check_file, open_segment
-from plmsearch.store.vector_files import VectorFiles, compared_vectors, loci_of
+from plmsearch.store.vector_files import VectorFiles, compared_vectors, has_scales, loci_of, scales_of
 from plmsearch.types import Float2D
 from plmsearch.vectors import check_vectors, unit_error
 
@@ -277,8 +277,12 @@ def _derived(
             raw, ids = files.raw_rows(repository, ranking, segment)
         except SegmentDamaged:  # of another space of the ranking, where it is named
             continue
-        if found.vectors.shape != (len(ids), ranking.dim) or not np.array_equal(found.ids, ids):
+        dim = 2 if has_scales(derived) else ranking.dim
+        if found.vectors.shape != (len(ids), dim) or not np.array_equal(found.ids, ids):
             yield Finding("rebuildable", where, "it is not made from its segment", remedy)
+        elif full and has_scales(derived):
+            if not _compare_scales(repository, ranking, found, raw) <= _UNIT_TOLERANCE:
+                yield Finding("rebuildable", where, "its scales are not those of its segment", remedy)
         elif full and not _compare(repository, ranking, found, raw) <= _UNIT_TOLERANCE:
             yield Finding("rebuildable", where, "its vectors are not those of its segment", remedy)
 
@@ -295,6 +299,16 @@ def _compare(repository: Repository, ranking: StoredRanking, found: Segment, raw
         now = compared_vectors(ranking, raw[rows], None if loci is None else loci[rows])
         largest = max(largest, float(np.abs(found.vectors[rows] - now).max()))
     return largest
+
+
+def _compare_scales(repository: Repository, ranking: StoredRanking, found: Segment, raw: Float2D) -> float:
+    """Return how far the scales of a file are from those computed now; infinity if a centre is another."""
+    by_domain = ranking.reads_domains
+    loci = loci_of(repository, found.ids.tolist(), by_domain=by_domain) if ranking.needs_locus else None
+    now = scales_of(ranking, raw, loci)
+    if now is None or not np.array_equal(found.vectors[:, 1], now[:, 1]):
+        return np.inf
+    return float(np.abs(found.vectors[:, 0] / now[:, 0] - 1).max(initial=0))
 
 
 def _index(

@@ -46,6 +46,7 @@ LAYERS: dict[str, Rank] = {
     "embedding.base": (1, 4),
     "embedding.centres": (1, 4),
     "embedding": (2, 0),
+    "index.scaled": (1, 0),
     "index.base": (1, 1),
     "index": (2, 0),
     "store": (2, 0),

@@ -74,7 +74,7 @@ def tasks(path, folder):
             with_database(lambda db: db.add(records(N), model="kmer"), folder / "made"), N * VECTOR,
         ),
         "index": (with_database(lambda db: db.add([*new, *records(N)])), N * VECTOR),
-        "embed": (with_database(lambda db: db.embed(SpaceRequest("kmer", "0"))), N * VECTOR),
+        "embed": (with_database(lambda db: db.embed(SpaceRequest("kmer", "0"))), N * VECTOR / 2),
         "import": (with_database(lambda db: import_vectors(db, npy), folder / "i"), N * VECTOR),
         "import with sequences": (
             with_database(lambda db: import_vectors(db, parquet), folder / "j"), 0.8 * N * VECTOR,

@@ -24,7 +24,7 @@ from plmsearch.vectors import unit_vectors
 
 N, DIM = 6, 16
 RANKING = StoredRanking(
-    1, "x", (RankingPart(StoredSpace(1, external_spec("x", DIM), True, True, 3 * N), 1.0),)
+    1, "x", (RankingPart(StoredSpace(1, external_spec("x", DIM), True, True, 3 * N), 1.0),), is_default=True
 )
 RNG = np.random.default_rng(7)
 RECORDS = [(f"r{i}", "".join(RNG.choice(list(STANDARD_RESIDUES), 60))) for i in range(30)]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from plmsearch.index.base import Block
+from plmsearch.index.scaled import in_memory
 from plmsearch.types import Float2D, Int1D
 
 __all__ = ["Rows", "exact_links"]
@@ -38,7 +39,7 @@ class Rows:
     """
 
     def __init__(self, blocks: Sequence[Block], ids: Int1D) -> None:
-        self._vectors = [np.asarray(block.vectors) for block in blocks]
+        self._vectors = [in_memory(block.vectors) for block in blocks]
         own = [np.asarray(block.ids) for block in blocks]
         known = np.concatenate([*own, np.empty(0, dtype=np.int64)])
         order = np.argsort(known, kind="stable")

@@ -98,7 +98,7 @@ def index(
         request = o.space_request(model, layers, pool, preset, regions, weights_by_region)
         report = db.add_inputs(files, request=request, options=policy, progress=progress)
         n_records = len(db)
-        is_due = any(index_is_due(r.n_vectors, db.index_facts(r)) for r in db.rankings())
+        is_due = any(index_is_due(r.n_vectors, db.index_facts(r)) for r in db.rankings() if r.keeps_vectors)
     _print_report(report, n_records, quiet=quiet)
     if is_due and not quiet:
         note(f"many vectors are searched exactly: plmsearch optimize {database} builds an index")

@@ -20,8 +20,8 @@ def optimize(
     index: Annotated[
         str,
         typer.Option(
-            help="Approximate index of each space: auto (kept if fresh, built where a space is large), none, "
-            "hnsw, hnsw-sq8, ivf or ivf-pq.",
+            help="Approximate index of each ranking that keeps its vectors: auto (kept if fresh, built where "
+            "it is large), none, hnsw, hnsw-sq8, ivf or ivf-pq.",
             metavar="KIND",
         ),
     ] = "auto",
@@ -41,9 +41,19 @@ def optimize(
     ] = None,
     add_ranking: Annotated[
         str | None,
-        typer.Option(help="Store a ranking: SPACE[+TRANSFORM][=WEIGHT],...", metavar="RANKING"),
+        typer.Option(
+            help="Store a ranking, SPACE[+TRANSFORM][=WEIGHT],..., or have the vectors of a stored one "
+            "written out and indexed.",
+            metavar="RANKING",
+        ),
     ] = None,
-    drop_ranking: Annotated[str | None, typer.Option(help="Forget a ranking.", metavar="NAME")] = None,
+    drop_ranking: Annotated[
+        str | None,
+        typer.Option(
+            help="Forget a ranking; of one that came with a space, what --add-ranking gave it.",
+            metavar="NAME",
+        ),
+    ] = None,
     default_ranking: Annotated[
         str | None, typer.Option(help="Ranking that is searched when none is named.", metavar="NAME")
     ] = None,

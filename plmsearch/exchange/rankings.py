@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from plmsearch.reader import Reader
 from plmsearch.search.rankings import own_ranking
@@ -20,13 +21,17 @@ def copy_rankings(first: Reader, repository: Repository) -> None:
     for ranking in first.rankings():
         here = repository.rankings()
         parts = [_part_here(part, here) for part in ranking.parts]
-        made = StoredRanking(0, ranking.name, tuple(p for p in parts if p is not None), ranking.is_default)
+        present = tuple(p for p in parts if p is not None)
+        made = replace(ranking, ranking_id=0, parts=present)
         if len(made.parts) < len(parts):
             continue
         same = next((r for r in here if r.key == made.key), None)
         if same is None:
             repository.add_ranking(made)
-        elif ranking.is_default:
+            continue
+        if ranking.keeps_files:
+            repository.set_keeps_files(same.ranking_id, keeps=True)
+        if ranking.is_default:
             repository.set_default_ranking(same.ranking_id)
 
 

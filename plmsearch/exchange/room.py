@@ -21,10 +21,11 @@ def require_room(database: Database, file: VectorFile) -> None:
     ------
     NotEnoughSpace
     """
-    n_stored = 0
+    n_stored, is_alone = 0, True
     if database.exists:
         n_stored = len(database) + sum(s.n_vectors for s in database.spaces())
-    n_bytes = bytes_of_vectors(_least_vectors(file) - n_stored, file.reader.dim)
+        is_alone = len(database.spaces()) < 2  # one beside others may have nothing written out
+    n_bytes = bytes_of_vectors(_least_vectors(file) - n_stored, file.reader.dim, written_out=is_alone)
     require_space(database.path, n_bytes, "the import")
 
 

@@ -25,6 +25,7 @@ import numpy as np
 from plmsearch.errors import StorageError
 from plmsearch.index.base import Block, Neighbours, VectorIndex, best_of, no_neighbours
 from plmsearch.index.faiss_index import faiss_module, inner_products
+from plmsearch.index.scaled import ScaledRows
 from plmsearch.types import Bool1D, Float2D, Int1D, Int2D
 
 __all__ = [
@@ -303,9 +304,11 @@ class ApproximateIndex(VectorIndex):
         ):
             here = order[start:stop]
             if len(here):
-                scores.ravel()[here] = inner_products(
-                    unit, here // rows.shape[1], block.vectors, flat[here] - edge
-                )
+                vectors, own = block.vectors, flat[here] - edge
+                if isinstance(vectors, ScaledRows):
+                    distinct, own = np.unique(own, return_inverse=True)
+                    vectors = vectors[distinct]
+                scores.ravel()[here] = inner_products(unit, here // rows.shape[1], vectors, own)
         return scores
 
 

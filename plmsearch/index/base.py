@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from plmsearch.errors import ParameterError
+from plmsearch.index.scaled import VectorRows
 from plmsearch.types import Float2D, Int1D, Int2D
 from plmsearch.vectors import unit_vectors
 
@@ -32,14 +33,15 @@ class Block:
 
     Parameters
     ----------
-    vectors : ndarray, dtype=float32, shape=(n, d)
+    vectors : ndarray, dtype=float32, shape=(n, d); or ScaledRows
+        The second is computed from raw vectors where it is read.
     ids : ndarray, dtype=int64, shape=(n,)
         At least 0, unique over all blocks of an index.
     dead : ndarray, dtype=int64, shape=(m,)
         Those of the ids that are never found.
     """
 
-    vectors: Float2D
+    vectors: VectorRows
     ids: Int1D
     dead: Int1D = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
@@ -157,7 +159,7 @@ def _select(block: Block, allowed: Int1D) -> Iterator[Block]:
         yield block
         return
     rows = np.flatnonzero(is_allowed)
-    step = max(1, _COPY_BYTES // (block.vectors.shape[1] * block.vectors.itemsize))
+    step = max(1, _COPY_BYTES // (block.vectors.shape[1] * 4))
     for start in range(0, len(rows), step):
         part = rows[start : start + step]
         ids = block.ids[part]

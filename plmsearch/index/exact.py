@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from plmsearch.index.base import Block, BlockIndex, Neighbours, best_of
+from plmsearch.index.scaled import ScaledRows
 from plmsearch.types import Float1D, Float2D, Int1D
 from plmsearch.vectors import unit_vectors
 
@@ -58,7 +59,7 @@ class ExactIndex(BlockIndex):
             closed |= np.isin(block.ids, block.dead)
             step = max(1, _SCORES_AT_ONCE // len(block.ids))
             for start in range(0, len(unit), step):
-                scores = np.clip(unit[start : start + step] @ block.vectors.T, -1, 1)
+                scores = np.clip(_scores(unit[start : start + step], block), -1, 1)
                 scores[:, closed] = -np.inf
                 for query, row in enumerate(scores, start=start):
                     near = np.flatnonzero(row >= threshold)
@@ -87,7 +88,13 @@ class ExactIndex(BlockIndex):
 
 def _scores(unit: Float2D, block: Block) -> Float2D:
     """Multiply queries with a block."""
-    vectors = np.asarray(block.vectors)  # a view without the class of a mapped file, which costs time
+    if isinstance(block.vectors, ScaledRows):
+        return block.vectors.products(unit, _products)
+    return _products(unit, block.vectors)
+
+
+def _products(unit: Float2D, rows: Float2D) -> Float2D:
+    vectors = np.asarray(rows)  # a view without the class of a mapped file, which costs time
     if not 0 < len(unit) <= _FEW_QUERIES:
         return unit @ vectors.T
     return np.stack([np.einsum("nd,d->n", vectors, query) for query in unit])

@@ -16,11 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from plmsearch.index.base import Block, BlockIndex, Neighbours
+from plmsearch.index.base import Block, BlockIndex, Neighbours, best_of, no_neighbours
+from plmsearch.index.scaled import ScaledRows
 from plmsearch.types import Float1D, Float2D, Int1D
 
 __all__ = ["FaissExactIndex", "faiss_facts", "faiss_module", "inner_products", "set_faiss_threads"]
 
+#: Rows that are computed at once where they are not stored: 8 MiB at 512 components.
+_COMPUTED_ROWS = 4096
 #: So few products are done before other threads are awake.
 _FEW_PAIRS = 1000
 
@@ -80,10 +83,22 @@ class FaissExactIndex(BlockIndex):
     """`faiss.knn` with inner product on vectors of unit length."""
 
     def _search_block(self, unit: Float2D, block: Block, k: int) -> Neighbours:
-        import faiss
+        if not isinstance(block.vectors, ScaledRows):
+            return _nearest(unit, block.vectors, block.ids, k)
+        best = no_neighbours(len(unit))
+        for start in range(0, len(block.ids), _COMPUTED_ROWS):
+            rows = slice(start, start + _COMPUTED_ROWS)
+            ids = block.ids[rows]
+            found = _nearest(unit, block.vectors[rows], ids, min(k, len(ids)))
+            best = best_of(np.hstack([best.scores, found.scores]), np.hstack([best.ids, found.ids]), k)
+        return best
 
-        scores, rows = faiss.knn(unit, block.vectors, k, metric=faiss.METRIC_INNER_PRODUCT)
-        return Neighbours(scores, np.take(block.ids, rows))
+
+def _nearest(unit: Float2D, vectors: Float2D, ids: Int1D, k: int) -> Neighbours:
+    import faiss
+
+    scores, rows = faiss.knn(unit, vectors, k, metric=faiss.METRIC_INNER_PRODUCT)
+    return Neighbours(scores, np.take(ids, rows))
 
 
 def faiss_facts() -> dict[str, str]:

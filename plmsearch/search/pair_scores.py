@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from plmsearch.index.base import Block, Neighbours, best_of, no_neighbours
+from plmsearch.index.scaled import in_memory
 from plmsearch.search.pairs import Pairs
 from plmsearch.types import Bool1D, Float1D, Float2D, Int1D
 
@@ -64,7 +65,7 @@ class UnitRows:
 
     def __init__(self, blocks: Sequence[Block], dim: int) -> None:
         self._dim = dim
-        self._vectors = [np.asarray(b.vectors) for b in blocks]
+        self._vectors = [in_memory(b.vectors) for b in blocks]
         sizes = [len(b.ids) for b in blocks]
         ids = np.concatenate([b.ids for b in blocks] or [np.empty(0, np.int64)])
         order = np.argsort(ids, kind="stable")

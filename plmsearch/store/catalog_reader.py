@@ -158,8 +158,10 @@ class CatalogReader(DomainReader):
             transform = None if row[3] is None else transforms[row[3]]
             parts.setdefault(row[0], []).append(RankingPart(spaces[row[1]], row[2], transform))
         return [
-            StoredRanking(row[0], row[1], tuple(parts[row[0]]), bool(row[2]))
-            for row in self._all(select(r.id, r.name, r.is_default).order_by(r.is_default.desc(), r.id))
+            StoredRanking(row[0], row[1], tuple(parts[row[0]]), bool(row[2]), bool(row[3]))
+            for row in self._all(
+                select(r.id, r.name, r.is_default, r.keeps_files).order_by(r.is_default.desc(), r.id)
+            )
         ]
 
     def segments(self, space_id: int) -> list[StoredSegment]:

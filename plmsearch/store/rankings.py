@@ -86,12 +86,15 @@ class StoredRanking:
     parts : tuple of RankingPart
     is_default : bool
         Searched when none is named.
+    keeps_files : bool
+        It was asked for that its vectors are written out, as those of the default are.
     """
 
     ranking_id: int
     name: str
     parts: tuple[RankingPart, ...]
     is_default: bool = False
+    keeps_files: bool = False
 
     @property
     def space(self) -> StoredSpace:
@@ -127,6 +130,17 @@ class StoredRanking:
     def needs_locus(self) -> bool:
         """Whether it compares by locus: variable domains always, chains where their transform does."""
         return self.reads_domains or self.transforms_by_locus
+
+    @property
+    def keeps_vectors(self) -> bool:
+        """Whether vectors are written out as it compares them; else they are computed from its space's.
+
+        They have to be where computing them for a search takes longer than reading them: of several spaces,
+        or projected.
+        """
+        transform = self.parts[0].transform
+        is_projected = transform is not None and bool(transform.transform.projections)
+        return self.is_default or self.keeps_files or len(self.parts) > 1 or is_projected
 
     @property
     def key(self) -> tuple[tuple[int, float, int, int], ...]:

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from plmsearch.embedding.centres import reference_centres
 from plmsearch.embedding.spec import EmbeddingSpec
@@ -252,6 +252,14 @@ class Repository(CatalogReader):
             _set_default(connection, ranking_id)
             _next_generation(connection)
 
+    def set_keeps_files(self, ranking_id: int, *, keeps: bool) -> None:
+        """Have the vectors of a ranking written out, or not any more; files are left to the caller."""
+        with self.begin() as connection:
+            ranking = t.rankings.c.id == ranking_id
+            connection.execute(update(t.rankings).where(ranking).values(keeps_files=int(keeps)))
+            _drop_files(connection, [ranking_id])
+            _next_generation(connection)
+
     def drop_ranking(self, ranking_id: int) -> None:
         """Forget a ranking with its derived files, index and null distributions; spaces stay."""
         p = t.ranking_parts.c
@@ -395,7 +403,18 @@ def _transform_values(transform: Transform, version: int) -> dict[str, Any]:
     return {"facts": json.dumps(facts, sort_keys=True), "data": transform.to_bytes()}
 
 
+def _drop_files(connection: Connection, ranking_ids: Sequence[int]) -> None:
+    """Forget the derived files and indexes of rankings."""
+    for table in (t.derived_files, t.indexes):
+        connection.execute(delete(table).where(table.c.ranking_id.in_(ranking_ids)))
+
+
 def _set_default(connection: Connection, ranking_id: int) -> None:
+    """Choose the default; what the one before and the new one keep is made anew if that changes."""
+    r, p = t.rankings.c, t.ranking_parts.c
+    moved = select(r.id).where((r.id == ranking_id) != (r.is_default == 1), r.keeps_files == 0)
+    one_space = select(p.ranking_id).group_by(p.ranking_id).having(func.count() == 1)
+    _drop_files(connection, list(connection.execute(moved.where(r.id.in_(one_space))).scalars()))
     connection.execute(update(t.rankings).values(is_default=t.rankings.c.id == ranking_id))
 
 
@@ -419,7 +438,9 @@ def _set_domains(connection: Connection, domains: Mapping[int, Sequence[StoredDo
 
 def _insert_ranking(connection: Connection, ranking: StoredRanking) -> int:
     made = connection.execute(
-        insert(t.rankings).values(name=ranking.name, is_default=int(ranking.is_default))
+        insert(t.rankings).values(
+            name=ranking.name, is_default=int(ranking.is_default), keeps_files=int(ranking.keeps_files)
+        )
     )
     assert made.inserted_primary_key is not None
     ranking_id = int(made.inserted_primary_key[0])

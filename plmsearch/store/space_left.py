@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from plmsearch.errors import NotEnoughSpace
+from plmsearch.store.rankings import StoredRanking
 from plmsearch.store.rows import StoredSegment
 
-__all__ = ["bytes_of_files", "bytes_of_vectors", "require_space"]
+__all__ = ["bytes_of_files", "bytes_of_vectors", "require_space", "spaces_written_out"]
 
 
 def require_space(target: Path, needed_bytes: int, task: str) -> None:
@@ -48,9 +49,17 @@ def _free_bytes(target: Path) -> int | None:
     return status.f_bavail * status.f_frsize if status.f_blocks else None
 
 
-def bytes_of_vectors(n: int, dim: int) -> int:
-    """Return the size of `n` stored vectors: float32, as the model gave them and at unit length."""
-    return max(0, n) * dim * 4 * 2
+def bytes_of_vectors(n: int, dim: int, *, written_out: bool) -> int:
+    """Return the size of `n` stored vectors: float32, as the model gave them.
+
+    Once more if a ranking of their space alone has them `written_out` as it compares them.
+    """
+    return max(0, n) * dim * 4 * (2 if written_out else 1)
+
+
+def spaces_written_out(rankings: Iterable[StoredRanking]) -> set[int]:
+    """Return the spaces whose vectors are written out as a ranking compares them, by id."""
+    return {part.space.space_id for r in rankings if r.keeps_vectors for part in r.parts}
 
 
 def bytes_of_files(segments: Iterable[StoredSegment]) -> int:

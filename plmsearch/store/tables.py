@@ -212,6 +212,8 @@ rankings = Table(
     Column("id", Integer, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     Column("is_default", Integer, nullable=False),
+    #: 1: its vectors are written out; 0: as `plmsearch.store.rankings.StoredRanking.keeps_vectors` says.
+    Column("keeps_files", Integer, nullable=False, server_default=text("0")),
 )
 
 ranking_parts = Table(
@@ -235,7 +237,8 @@ nulls = Table(
     Column("data", LargeBinary, nullable=False),
 )
 
-#: Vectors as a ranking compares them, per segment of its first space; they can be made again.
+#: Vectors as a ranking compares them, or what they are computed with, per segment of its first space; they
+#: can be made again.
 derived_files = Table(
     "derived_files",
     metadata,

@@ -14,7 +14,7 @@ from plmsearch.store.rankings import StoredRanking
 from plmsearch.store.repository import Repository
 from plmsearch.store.rows import StoredSegment
 from plmsearch.store.segments import FileStamp, Segment, open_segment, read_stamp
-from plmsearch.store.vector_files import VectorFiles, loci_of, publish_derived
+from plmsearch.store.vector_files import VectorFiles, has_scales, loci_of, publish_derived
 
 __all__ = ["refresh_files", "remove_unknown"]
 
@@ -104,6 +104,7 @@ def _refresh(
 
     if (
         derived is not None
+        and not (ranking.keeps_vectors and has_scales(derived))
         and _checked(layout.derived / derived.file, derived.stamp, full, restamp) is not None
     ):
         return []

@@ -1,8 +1,10 @@
 """The vectors of a space as they were pooled, and of a ranking as they are compared, from files.
 
 A ranking's vectors lie in files derived from the segments of its first space, row by row; where the
-ranking has several spaces, a sequence without a vector in one of them is left out. What is derived can
-be made again at any time: by the next writer, or in memory by a query, which never writes.
+ranking has several spaces, a sequence without a vector in one of them is left out. One that keeps no
+vectors of its own has a file of two numbers per row, with which they are computed from the segment's where
+they are read (`plmsearch.index.scaled`). What is derived can be made again at any time: by the next writer,
+or in memory by a query, which never writes.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import numpy as np
 
 from plmsearch.errors import SegmentDamaged, StorageError
 from plmsearch.index.base import Block
+from plmsearch.index.scaled import ScaledRows
 from plmsearch.numbering import chain_locus
 from plmsearch.store.catalog_reader import CatalogReader
 from plmsearch.store.directory import Layout, publish, storage_errors
@@ -25,6 +28,7 @@ from plmsearch.store.rows import (
     VectorRow,
 )
 from plmsearch.store.segments import FileStamp, Segment, open_segment, write_segment
+from plmsearch.transform import Transform
 from plmsearch.types import Float2D, Int1D, Int2D
 from plmsearch.vectors import unit_vectors
 
@@ -32,14 +36,19 @@ __all__ = [
     "VectorFiles",
     "compared_vectors",
     "derived_name",
+    "has_scales",
     "loci_of",
     "publish_derived",
     "publish_segment",
     "publish_vectors",
+    "scales_of",
 ]
 
 #: Rows that are transformed at once.
 _ROWS_AT_ONCE = 16_384
+#: Lengths outside of this lie so near the ends of float32 that one over them would lose digits.
+_SHORTEST, _LONGEST = 1e-30, 1e30
+_SCALES = "-scale.vec"
 
 
 def compared_vectors(ranking: StoredRanking, raw: Float2D, loci: Sequence[str] | None) -> Float2D:
@@ -88,6 +97,52 @@ def loci_of(catalog: CatalogReader, sequence_ids: Sequence[int], *, by_domain: b
 def derived_name(segment_id: int, ranking: StoredRanking) -> str:
     """Name the file that holds a segment's vectors as a ranking compares them."""
     return f"{segment_id:08d}-{ranking.ranking_id}-unit.vec"
+
+
+def has_scales(derived: DerivedFile) -> bool:
+    """Tell whether a file holds what `scales_of` returns, not vectors."""
+    return derived.file.endswith(_SCALES)
+
+
+def scales_of(ranking: StoredRanking, raw: Float2D, loci: Sequence[str] | None) -> Float2D | None:
+    """Return what vectors are computed with where they are read.
+
+    Parameters
+    ----------
+    ranking : StoredRanking
+        One whose `StoredRanking.keeps_vectors` is false.
+    raw : ndarray, dtype=float32, shape=(n, d)
+    loci : sequence of str, or None
+        As `compared_vectors` takes them.
+
+    Returns
+    -------
+    ndarray, dtype=float32, shape=(n, 2); or None
+        Of each row one over the length of what is compared, and the number of the centre that is taken off
+        (`plmsearch.transform.Transform.stacked_centres`). None if a length is beyond what float32 divides
+        by without a loss: then the vectors have to be written out.
+
+    Raises
+    ------
+    InvalidVectorError
+        If a vector has no direction.
+    """
+    which, lengths = _transform(ranking).measure(raw, loci if loci is not None else [""] * len(raw))
+    if len(lengths) and not _SHORTEST <= lengths.min() <= lengths.max() <= _LONGEST:
+        return None
+    return np.column_stack([1 / lengths, which]).astype(np.float32)
+
+
+def _transform(ranking: StoredRanking) -> Transform:
+    stored = ranking.parts[0].transform
+    return Transform() if stored is None else stored.transform
+
+
+def _computed(ranking: StoredRanking, raw: Float2D, scales: Float2D) -> ScaledRows:
+    """Return rows as a ranking compares them, which are computed where they are read."""
+    which = np.asarray(scales[:, 1]).astype(np.int64)
+    centres = _transform(ranking).stacked_centres
+    return ScaledRows(np.asarray(raw), np.ascontiguousarray(scales[:, 0]), centres, which)
 
 
 def publish_vectors(
@@ -173,8 +228,17 @@ def publish_derived(
     ids: Int1D,
     loci: Sequence[str] | None,
 ) -> DerivedFile:
-    """Write a segment's vectors as a ranking compares them; takes what `compared_vectors` does."""
+    """Write a segment's vectors as a ranking compares them, or what they are computed with.
+
+    Takes what `compared_vectors` does.
+    """
     name = derived_name(segment_id, ranking)
+    scales = None if ranking.keeps_vectors else scales_of(ranking, raw, loci)
+    if scales is not None:
+        name = name.replace("-unit.vec", _SCALES)
+        return DerivedFile(
+            ranking.ranking_id, name, publish_vectors(layout, layout.derived / name, scales, ids)
+        )
     if ranking.is_raw:
         return DerivedFile(
             ranking.ranking_id, name, publish_vectors(layout, layout.derived / name, raw, ids, unit=True)
@@ -257,22 +321,26 @@ class VectorFiles:
         return [Block(b.vectors, b.ids, b.ids[np.isin(b.ids, dead)]) for b in blocks]
 
     def _block(self, catalog: CatalogReader, ranking: StoredRanking, segment: StoredSegment) -> Block:
-        derived = segment.derived.get(ranking.ranking_id)
         # Which rows there are depends on the other spaces too.
         made_of = tuple(part.space.n_vectors for part in ranking.parts[1:])
         key = (ranking.key, segment.segment_id, made_of)
         block = self._derived.get(key)
         if block is None:
-            block = self._derived_block(derived)
+            block = self._derived_block(ranking, segment)
             if block is None:
                 raw, ids = self.raw_rows(catalog, ranking, segment)
                 by_domain = ranking.reads_domains
                 loci = loci_of(catalog, ids.tolist(), by_domain=by_domain) if ranking.needs_locus else None
-                block = Block(_compared(ranking, raw, loci), ids)
+                scales = None if ranking.keeps_vectors else scales_of(ranking, raw, loci)
+                computed = (
+                    _compared(ranking, raw, loci) if scales is None else _computed(ranking, raw, scales)
+                )
+                block = Block(computed, ids)
             self._derived[key] = block
         return block
 
-    def _derived_block(self, derived: DerivedFile | None) -> Block | None:
+    def _derived_block(self, ranking: StoredRanking, segment: StoredSegment) -> Block | None:
+        derived = segment.derived.get(ranking.ranking_id)
         if derived is None:
             return None
         try:
@@ -280,7 +348,10 @@ class VectorFiles:
         except (OSError, SegmentDamaged):
             # It is a cache: any fault in it is mended from the segment.
             return None
-        return Block(found.vectors, found.ids)
+        if not has_scales(derived):
+            return Block(found.vectors, found.ids)
+        raw = self.raw(segment)
+        return Block(_computed(ranking, raw.vectors, found.vectors), raw.ids)
 
     def raw_rows(
         self, catalog: CatalogReader, ranking: StoredRanking, segment: StoredSegment
