@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from plmsearch.repertoire import hypergeometric
 from plmsearch.repertoire.abundance import (
     Abundance,
+    Extrapolation,
     coverage,
     estimated_hill,
-    extrapolated_hill,
     hill,
     rarefied_hill,
     unseen,
@@ -75,7 +75,7 @@ def test_estimates_are_those_that_inext_publishes(sizes, estimated, covered):
 
 def test_twice_the_sample_is_as_inext_publishes():
     abundance = Abundance.of(GIRDLED)
-    assert extrapolated_hill(abundance, 336)[0] == pytest.approx(34.731, abs=5e-4)
+    assert Extrapolation.of(abundance).hill_at(336)[0] == pytest.approx(34.731, abs=5e-4)
     assert coverage(abundance, 336) == pytest.approx(0.964, abs=5e-4)
 
 
@@ -111,7 +111,7 @@ def test_curves_rise_and_are_joined_at_the_sample(sizes):
     abundance = Abundance.of(sizes)
     n = abundance.n
     below = [rarefied_hill(abundance, (0, 1, 2), m) for m in range(1, n + 1)]
-    above = [extrapolated_hill(abundance, n + m) for m in range(1, n + 1)]
+    above = [Extrapolation.of(abundance).hill_at(n + m) for m in range(1, n + 1)]
     assert (np.diff(below + above, axis=0) > -1e-9).all()
     covered = [coverage(abundance, m) for m in range(1, 2 * n)]
     assert (np.diff(covered) > -1e-9).all()

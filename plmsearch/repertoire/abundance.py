@@ -26,9 +26,9 @@ from plmsearch.repertoire.hypergeometric import log_moments
 
 __all__ = [
     "Abundance",
+    "Extrapolation",
     "coverage",
     "estimated_hill",
-    "extrapolated_hill",
     "hill",
     "hill_from_sums",
     "rarefied_hill",
@@ -225,26 +225,59 @@ def _digamma(x: NDArray[np.float64] | NDArray[np.int64]) -> NDArray[np.float64]:
     return np.asarray(total + np.log(shifted) - 0.5 / shifted - series)
 
 
-def extrapolated_hill(abundance: Abundance, depth: int) -> NDArray[np.float64]:
-    """Predict the Hill numbers of order 0, 1 and 2 of a larger sample.
+@dataclass(frozen=True, slots=True)
+class Extrapolation:
+    """What a sample tells of larger ones, whatever their depth: worked out once for all depths.
 
     Parameters
     ----------
-    abundance : Abundance
-    depth : int
-        Above the number of units; predictions hold to about twice that [3]_.
-
-    Returns
-    -------
-    ndarray, dtype=float64, shape=(3,)
-        Chao et al. 2014 [3]_, table 1.
+    n, n_clones : int
+        Units and clones of the sample.
+    missed : float
+        Clones it has missed (`unseen`).
+    once : int
+        Clones of one unit.
+    observed, estimated : float
+        Shannon's entropy of the sample, and of the assemblage: no less.
+    pairs : float
+        Share of pairs of units that are of one clone.
     """
-    n, more = abundance.n, depth - abundance.n
-    f1, missed = abundance.with_size(1), unseen(abundance)
-    gained = missed * -np.expm1(more * np.log1p(-f1 / (n * missed + f1))) if missed else 0.0
-    observed = float(np.log(hill(abundance, (1,)))[0])
-    entropy = (n * observed + more * max(_entropy(abundance), observed)) / depth
-    same = float((abundance.values * (abundance.values - 1.0)) @ abundance.times)
-    pairs = same / (n * (n - 1.0)) if n > 1 else 0.0
-    simpson = 1.0 / (1.0 / depth + (depth - 1.0) / depth * pairs)
-    return np.array([abundance.n_clones + gained, np.exp(entropy), simpson])
+
+    n: int
+    n_clones: int
+    missed: float
+    once: int
+    observed: float
+    estimated: float
+    pairs: float
+
+    @classmethod
+    def of(cls, abundance: Abundance) -> Extrapolation:
+        """Work it out; at least one unit."""
+        n = abundance.n
+        observed = float(np.log(hill(abundance, (1,)))[0])
+        same = float((abundance.values * (abundance.values - 1.0)) @ abundance.times)
+        return cls(
+            n=n, n_clones=abundance.n_clones, missed=unseen(abundance), once=abundance.with_size(1),
+            observed=observed, estimated=max(_entropy(abundance), observed),
+            pairs=same / (n * (n - 1.0)) if n > 1 else 0.0,
+        )  # fmt: skip
+
+    def hill_at(self, depth: int) -> NDArray[np.float64]:
+        """Predict the Hill numbers of order 0, 1 and 2 of a larger sample.
+
+        Parameters
+        ----------
+        depth : int
+            Above the number of units; predictions hold to about twice that [3]_.
+
+        Returns
+        -------
+        ndarray, dtype=float64, shape=(3,)
+            Chao et al. 2014 [3]_, table 1.
+        """
+        n, more, missed = self.n, depth - self.n, self.missed
+        gained = missed * -np.expm1(more * np.log1p(-self.once / (n * missed + self.once))) if missed else 0.0
+        entropy = (n * self.observed + more * self.estimated) / depth
+        simpson = 1.0 / (1.0 / depth + (depth - 1.0) / depth * self.pairs)
+        return np.array([self.n_clones + gained, np.exp(entropy), simpson])

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from plmsearch.repertoire.abundance import (
     Abundance,
+    Extrapolation,
     coverage,
     estimated_hill,
-    extrapolated_hill,
     hill,
     hill_from_sums,
     rarefied_hill,
@@ -176,7 +176,7 @@ def _depths(n: int) -> NDArray[np.int64]:
 def _hill_at(abundance: Abundance, depth: int) -> NDArray[np.float64]:
     if depth <= abundance.n:
         return rarefied_hill(abundance, _CURVE_ORDERS, depth)
-    return extrapolated_hill(abundance, depth)
+    return Extrapolation.of(abundance).hill_at(depth)
 
 
 # --- Redrawn samples -------------------------------------------------------------------------------
@@ -239,6 +239,7 @@ class _Redrawn:
 
     def __init__(self, samples: Sequence[Abundance]) -> None:
         self._samples = samples
+        self._beyond = [Extrapolation.of(sample) for sample in samples]
         self._n = samples[0].n
         self._sizes = np.unique(np.concatenate([sample.values for sample in samples]))
         self._places = [np.searchsorted(self._sizes, sample.values) for sample in samples]
@@ -256,4 +257,4 @@ class _Redrawn:
     def hill_at(self, depth: int) -> NDArray[np.float64]:
         if depth <= self._n:
             return self.rarefied(_CURVE_ORDERS, depth)
-        return np.stack([extrapolated_hill(sample, depth) for sample in self._samples])
+        return np.stack([beyond.hill_at(depth) for beyond in self._beyond])
