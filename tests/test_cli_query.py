@@ -121,6 +121,17 @@ def test_a_column_that_is_not_there_is_refused_with_a_near_spelling(db):
     assert "did you mean 'v_call'?" in ended.err
 
 
+def test_hits_never_take_the_place_of_the_queries(db, tmp_path):
+    queries = write_fasta(tmp_path / "in.fasta", [("q", VH)])
+    link = tmp_path / "hits.tsv"
+    link.symlink_to(queries)
+    before = queries.read_bytes()
+    for output in (queries, link):
+        ended = cli("query", db, queries, "-o", output)
+        assert ended.code == 1 and "another file than an input" in ended.err
+        assert queries.read_bytes() == before
+
+
 def test_typed_formats_get_typed_values(db, tmp_path):
     command = ("query", db, "--id", "heavy", "-k", 2, "--format-output", "target,score,n,emb_evalue")
     lines = cli(*command, "--format", "jsonl").out.splitlines()

@@ -226,6 +226,7 @@ def query(
     from plmsearch.cli.query_cdr3 import By, cdr3_wishes
     from plmsearch.database import open_database
     from plmsearch.formats.hits import hit_format, write_hits
+    from plmsearch.formats.output import keep_inputs
     from plmsearch.ingest.queries import QUERIES_AT_ONCE
     from plmsearch.ingest.report import AddOptions, AddReport
     from plmsearch.search.columns import column_types, header, hit_rows
@@ -235,6 +236,7 @@ def query(
     if sum(map(bool, (inputs, seq, record, cdr3, cell))) != 1:
         raise typer.BadParameter("give exactly one of INPUT, --seq, --id and --cdr3 (or --cell, for pairs)")
     _check_usage(kind, format_output, rerank, candidates, max_evalue, sort)
+    keep_inputs(output, [*(inputs or ()), contigs])
     queried = _queried_database(inputs or ())
     if (translate or contigs) and (record or cdr3 or queried is not None):
         raise typer.BadParameter(

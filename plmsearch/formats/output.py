@@ -10,19 +10,42 @@ import secrets
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-from plmsearch.errors import StorageError
+from plmsearch.errors import ParameterError, StorageError
 
-__all__ = ["STDOUT", "open_output", "open_output_path"]
+__all__ = ["STDOUT", "is_same_file", "keep_inputs", "open_output", "open_output_path"]
 
 #: The path that means standard output.
 STDOUT = "-"
 _UMASKED_MODE = 0o666
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def is_same_file(path: str | Path, other: str | Path) -> bool:
+    """Tell whether two names are of one file; standard input and output are none."""
+    return Path(path).is_file() and Path(other).is_file() and Path(path).samefile(other)
+
+
+def keep_inputs(output: str | Path, inputs: Iterable[str | Path | None]) -> None:
+    """Refuse to write over what is read.
+
+    Parameters
+    ----------
+    output : str or Path
+    inputs : iterable of str, Path or None
+        None stands for an input that was not given.
+
+    Raises
+    ------
+    ParameterError
+        If the output is a file that is there and one of the inputs.
+    """
+    if any(path is not None and is_same_file(path, output) for path in inputs):
+        raise ParameterError("output", str(output), "another file than an input: it would be lost")
 
 
 @contextmanager

@@ -36,6 +36,9 @@ __all__ = [
 ]
 
 _TINY = 1e-9
+#: Of whole numbers to 19: 1 + 1/2 + ... + 1/(x - 1), less Euler's constant. From 20 on `_digamma` has a
+#: series that is exact in float64.
+_DIGAMMA = np.cumsum([-np.euler_gamma, 0.0, *(1.0 / np.arange(1, 19))])
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +197,7 @@ def estimated_hill(abundance: Abundance) -> NDArray[np.float64]:
 def _entropy(abundance: Abundance) -> float:
     n, f1, f2 = abundance.n, abundance.with_size(1), abundance.with_size(2)
     values = abundance.values.astype(np.float64)
-    seen = float((values / n * (_digamma(np.array([n]))[0] - _digamma(values))) @ abundance.times)
+    seen = float((values / n * (_digamma(np.array([n]))[0] - _digamma(abundance.values))) @ abundance.times)
     if not f1 or n < 2:
         return seen
     a = 2 * f2 / ((n - 1) * f1 + 2 * f2) if f2 else 2 / ((n - 1) * (f1 - 1) + 2)
@@ -212,17 +215,13 @@ def _tail(rate: float, n: int) -> float:
     return float(np.sum(np.exp(-u) * u / np.expm1(rate + u / n)) * step / n)
 
 
-def _digamma(x: NDArray[np.float64] | NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the derivative of the log of the gamma function, for x of 1 and more."""
-    shifted = x.astype(np.float64)
-    total = np.zeros_like(shifted)
-    for _ in range(10):
-        small = shifted < 10
-        total -= np.where(small, 1.0 / shifted, 0.0)
-        shifted = shifted + small
-    square = 1.0 / shifted**2
+def _digamma(x: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the derivative of the log of the gamma function, for whole numbers of 1 and more."""
+    large = np.maximum(x, len(_DIGAMMA)).astype(np.float64)
+    square = 1.0 / large**2
     series = square * (1 / 12 - square * (1 / 120 - square * (1 / 252 - square * (1 / 240 - square / 132))))
-    return np.asarray(total + np.log(shifted) - 0.5 / shifted - series)
+    small = _DIGAMMA[np.minimum(x, len(_DIGAMMA) - 1)]
+    return np.where(x < len(_DIGAMMA), small, np.log(large) - 0.5 / large - series)
 
 
 @dataclass(frozen=True, slots=True)

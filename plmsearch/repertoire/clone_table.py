@@ -10,7 +10,7 @@ from pathlib import Path
 from plmsearch.embedding.options import ModelOptions
 from plmsearch.errors import ParameterError, TableFormatError
 from plmsearch.formats.airr import REQUIRED_COLUMNS
-from plmsearch.formats.output import STDOUT, open_output
+from plmsearch.formats.output import STDOUT, is_same_file, keep_inputs, open_output
 from plmsearch.formats.rearrangements import (
     RearrangementTable,
     check_filtered,
@@ -151,15 +151,9 @@ def _check_output(
 ) -> None:
     """Refuse to replace what is read, but for a table that is written again with all its cells."""
     read = [options.contigs, options.vectors, options.germlines.path]
-    if not _is_same(source, table.table.path):
+    if not is_same_file(source, table.table.path):
         read.append(source)
-    if any(path is not None and _is_same(path, output) for path in read):
-        raise ParameterError("output", str(output), "another file than an input: it would be lost")
-
-
-def _is_same(path: str | Path, other: str | Path) -> bool:
-    """Tell whether two names are of one file; standard input and output are none."""
-    return Path(path).is_file() and Path(other).is_file() and Path(path).samefile(other)
+    keep_inputs(output, read)
 
 
 def _written(
