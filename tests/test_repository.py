@@ -123,7 +123,7 @@ STEPS = [
     ("_insert_many", 3),
     ("_insert_segment", 0),
     ("_set_columns", 0),
-    ("_next_generation", 0),
+    ("next_generation", 0),
 ]
 
 

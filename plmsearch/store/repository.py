@@ -12,17 +12,24 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from plmsearch.embedding.centres import reference_centres
 from plmsearch.embedding.spec import EmbeddingSpec
 from plmsearch.slices import slices
 from plmsearch.store import tables as t
-from plmsearch.store.catalog_reader import IN_LIST, AnySelect, CatalogReader
+from plmsearch.store.catalog_reader import IN_LIST
 from plmsearch.store.column_indexes import (
     drop_column_indexes,
     make_column_indexes,
     remake_column_index,
+)
+from plmsearch.store.ranking_writer import (
+    RankingWriter,
+    drop_derived,
+    insert_ranking,
+    insert_transform,
+    next_generation,
 )
 from plmsearch.store.rankings import RankingPart, StoredRanking, StoredSpace, StoredTransform
 from plmsearch.store.rows import (
@@ -32,7 +39,6 @@ from plmsearch.store.rows import (
     NewSegment,
     StoredDomain,
     StoredIndex,
-    StoredNull,
     StoredRecord,
     VectorRow,
 )
@@ -44,7 +50,7 @@ __all__ = ["Repository"]
 _INSERTED_AT_ONCE = 10_000
 
 
-class Repository(CatalogReader):
+class Repository(RankingWriter):
     """The catalog behind an engine, for reading and writing.
 
     Parameters
@@ -57,7 +63,7 @@ class Repository(CatalogReader):
         """Add an embedding space and return its id."""
         with self.begin() as connection:
             space_id = _insert_space(connection, spec, is_default=is_default, is_complete=is_complete)
-            _next_generation(connection)
+            next_generation(connection)
         return space_id
 
     def add_first_spaces(self, specs: Sequence[EmbeddingSpec]) -> None:
@@ -65,7 +71,7 @@ class Repository(CatalogReader):
         with self.begin() as connection:
             for number, spec in enumerate(specs):
                 _insert_space(connection, spec, is_default=number == 0, is_complete=True)
-            _next_generation(connection)
+            next_generation(connection)
 
     def set_index(self, index: StoredIndex) -> None:
         """Record the approximate index of a ranking, in the place of any before. Its file is in place."""
@@ -79,13 +85,13 @@ class Repository(CatalogReader):
                     **asdict(index.stamp),
                 )
             )
-            _next_generation(connection)
+            next_generation(connection)
 
     def drop_index(self, ranking_id: int) -> None:
         """Forget the approximate index of a ranking."""
         with self.begin() as connection:
             _drop_index(connection, ranking_id)
-            _next_generation(connection)
+            next_generation(connection)
 
     def index_columns(self, make: Mapping[str, str], drop: Iterable[str]) -> None:
         """Make and drop indexes on metadata columns, in one transaction."""
@@ -99,7 +105,7 @@ class Repository(CatalogReader):
             _bury(connection, run_id, [r.key for r in records])
             rows = (LedgerRow(0, n, r.record_id, "deleted", r.key) for n, r in enumerate(records, start=1))
             _insert_many(connection, t.ledger, (_ledger_values(run_id, row) for row in rows))
-            _next_generation(connection)
+            next_generation(connection)
 
     def vector_rows(self, space_id: int, sequence_ids: Sequence[int]) -> list[VectorRow]:
         """Return how the vectors of sequences were made, each with its place in the list as row."""
@@ -120,7 +126,7 @@ class Repository(CatalogReader):
                 _insert_segment(connection, new)
                 _drop_incomplete(connection, new.space_id, new.segment_id)
                 connection.execute(update(t.state).values(next_segment_id=new.segment_id + 1))
-            _next_generation(connection)
+            next_generation(connection)
 
     def drop_tombstones(self) -> tuple[int, int]:
         """Remove deleted records, and sequences that nothing points to any more.
@@ -151,7 +157,7 @@ class Repository(CatalogReader):
                 condition = s.id.in_(part) & ~has_record & ~has_vector & ~is_domain
                 n_sequences += connection.execute(delete(t.sequences).where(condition)).rowcount
             if n_records:
-                _next_generation(connection)
+                next_generation(connection)
         return n_records, n_sequences
 
     def shrink(self) -> None:
@@ -184,17 +190,17 @@ class Repository(CatalogReader):
         with self.begin() as connection:
             record_ids = list(connection.execute(names).scalars())
             connection.execute(update(t.spaces).where(t.spaces.c.id == space).values(is_complete=0))
-            _drop_derived(connection, select(t.ranking_parts.c.ranking_id).where(p.space_id == space))
+            drop_derived(connection, select(t.ranking_parts.c.ranking_id).where(p.space_id == space))
             connection.execute(delete(t.vectors).where(v.segment_id == segment_id))
             connection.execute(delete(t.segments).where(s.id == segment_id))
-            _next_generation(connection)
+            next_generation(connection)
         return record_ids
 
     def complete_space(self, space_id: int) -> None:
         """Record that every live sequence has a vector in the space."""
         with self.begin() as connection:
             connection.execute(update(t.spaces).where(t.spaces.c.id == space_id).values(is_complete=1))
-            _next_generation(connection)
+            next_generation(connection)
 
     def set_segment_stamp(self, segment_id: int, stamp: FileStamp) -> None:
         """Record that a segment's file was checked as it lies now."""
@@ -204,7 +210,7 @@ class Repository(CatalogReader):
                 .where(t.segments.c.id == segment_id)
                 .values(mtime_ns=stamp.mtime_ns, inode=stamp.inode)
             )
-            _next_generation(connection)
+            next_generation(connection)
 
     def set_derived(self, segment_id: int, derived: DerivedFile) -> None:
         """Record the file that holds a segment's vectors as a ranking compares them."""
@@ -213,75 +219,7 @@ class Repository(CatalogReader):
             same = (d.segment_id == segment_id) & (d.ranking_id == derived.ranking_id)
             connection.execute(delete(t.derived_files).where(same))
             _insert_derived(connection, segment_id, derived)
-            _next_generation(connection)
-
-    # --- Rankings --------------------------------------------------------------------------------
-
-    def set_transform(self, space_id: int, transform: Transform) -> int:
-        """Store a transform of a space in the place of one of its kind; return its id.
-
-        What was made with the one before is forgotten: derived files, indexes and null distributions.
-        """
-        c, p = t.transforms.c, t.ranking_parts.c
-        with self.begin() as connection:
-            same = (c.space_id == space_id) & (c.kind == transform.kind)
-            found = connection.execute(select(c.id, c.facts).where(same)).first()
-            if found is None:
-                transform_id = _insert_transform(connection, space_id, transform)
-            else:
-                transform_id, version = int(found[0]), int(json.loads(found[1])["version"]) + 1
-                values = _transform_values(transform, version)
-                connection.execute(update(t.transforms).where(c.id == transform_id).values(**values))
-                made = select(p.ranking_id).where(p.transform_id == transform_id)
-                _drop_derived(connection, made)
-            _next_generation(connection)
-        return transform_id
-
-    def add_ranking(self, ranking: StoredRanking) -> int:
-        """Store a ranking and return its id."""
-        with self.begin() as connection:
-            ranking_id = _insert_ranking(connection, ranking)
-            if ranking.is_default:
-                _set_default(connection, ranking_id)
-            _next_generation(connection)
-        return ranking_id
-
-    def set_default_ranking(self, ranking_id: int) -> None:
-        """Make a ranking the one that is searched when none is named."""
-        with self.begin() as connection:
-            _set_default(connection, ranking_id)
-            _next_generation(connection)
-
-    def set_keeps_files(self, ranking_id: int, *, keeps: bool) -> None:
-        """Have the vectors of a ranking written out, or not any more; files are left to the caller."""
-        with self.begin() as connection:
-            ranking = t.rankings.c.id == ranking_id
-            connection.execute(update(t.rankings).where(ranking).values(keeps_files=int(keeps)))
-            _drop_files(connection, [ranking_id])
-            _next_generation(connection)
-
-    def drop_ranking(self, ranking_id: int) -> None:
-        """Forget a ranking with its derived files, index and null distributions; spaces stay."""
-        p = t.ranking_parts.c
-        with self.begin() as connection:
-            _drop_derived(connection, select(t.rankings.c.id).where(t.rankings.c.id == ranking_id))
-            connection.execute(delete(t.ranking_parts).where(p.ranking_id == ranking_id))
-            connection.execute(delete(t.rankings).where(t.rankings.c.id == ranking_id))
-            _next_generation(connection)
-
-    def set_nulls(self, ranking_id: int, made: Sequence[StoredNull], loci: Iterable[str]) -> None:
-        """Store null distributions of a ranking in the place of those before; forget those of some loci."""
-        c = t.nulls.c
-        gone = [*(null.locus for null in made), *loci]
-        with self.begin() as connection:
-            connection.execute(delete(t.nulls).where(c.ranking_id == ranking_id, c.locus.in_(gone)))
-            for null in made:
-                connection.execute(
-                    insert(t.nulls).values(
-                        ranking_id=ranking_id, locus=null.locus, facts=null.facts, data=null.data
-                    )
-                )
-            _next_generation(connection)
+            next_generation(connection)
 
     def set_loci(self, loci: Mapping[int, str]) -> None:
         """Store the loci of sequences, by id."""
@@ -360,7 +298,7 @@ class Repository(CatalogReader):
                     next_segment_id=chunk.counters.segment_id,
                 )
             )
-            _next_generation(connection)
+            next_generation(connection)
 
 
 def _now() -> str:
@@ -385,39 +323,6 @@ def _drop_index_over(connection: Connection, segment_ids: Sequence[int]) -> None
     connection.execute(delete(t.indexes).where(t.indexes.c.ranking_id.in_(rankings)))
 
 
-def _drop_derived(connection: Connection, ranking_ids: AnySelect) -> None:
-    """Forget all that was made of vectors for some rankings."""
-    for table in (t.derived_files, t.indexes, t.nulls):
-        connection.execute(delete(table).where(table.c.ranking_id.in_(ranking_ids)))
-
-
-def _insert_transform(connection: Connection, space_id: int, transform: Transform) -> int:
-    values = _transform_values(transform, version=1)
-    made = connection.execute(insert(t.transforms).values(space_id=space_id, kind=transform.kind, **values))
-    assert made.inserted_primary_key is not None
-    return int(made.inserted_primary_key[0])
-
-
-def _transform_values(transform: Transform, version: int) -> dict[str, Any]:
-    facts = {"version": version, "n_fitted": dict(transform.n_fitted), "digest": transform.digest}
-    return {"facts": json.dumps(facts, sort_keys=True), "data": transform.to_bytes()}
-
-
-def _drop_files(connection: Connection, ranking_ids: Sequence[int]) -> None:
-    """Forget the derived files and indexes of rankings."""
-    for table in (t.derived_files, t.indexes):
-        connection.execute(delete(table).where(table.c.ranking_id.in_(ranking_ids)))
-
-
-def _set_default(connection: Connection, ranking_id: int) -> None:
-    """Choose the default; what the one before and the new one keep is made anew if that changes."""
-    r, p = t.rankings.c, t.ranking_parts.c
-    moved = select(r.id).where((r.id == ranking_id) != (r.is_default == 1), r.keeps_files == 0)
-    one_space = select(p.ranking_id).group_by(p.ranking_id).having(func.count() == 1)
-    _drop_files(connection, list(connection.execute(moved.where(r.id.in_(one_space))).scalars()))
-    connection.execute(update(t.rankings).values(is_default=t.rankings.c.id == ranking_id))
-
-
 def _set_loci(connection: Connection, loci: Mapping[int, str]) -> None:
     statement = "UPDATE sequences SET locus = ? WHERE id = ?"
     for part in slices(loci.items(), _INSERTED_AT_ONCE):
@@ -434,31 +339,6 @@ def _set_domains(connection: Connection, domains: Mapping[int, Sequence[StoredDo
         counts = [(len(found), source_id) for source_id, found in part]
         connection.exec_driver_sql("UPDATE sequences SET n_domains = ? WHERE id = ?", counts)
         _insert_many(connection, t.domains, (domain.values() for _, found in part for domain in found))
-
-
-def _insert_ranking(connection: Connection, ranking: StoredRanking) -> int:
-    made = connection.execute(
-        insert(t.rankings).values(
-            name=ranking.name, is_default=int(ranking.is_default), keeps_files=int(ranking.keeps_files)
-        )
-    )
-    assert made.inserted_primary_key is not None
-    ranking_id = int(made.inserted_primary_key[0])
-    for position, part in enumerate(ranking.parts):
-        connection.execute(
-            insert(t.ranking_parts).values(
-                ranking_id=ranking_id,
-                position=position,
-                space_id=part.space.space_id,
-                weight=part.weight,
-                transform_id=None if part.transform is None else part.transform.transform_id,
-            )
-        )
-    return ranking_id
-
-
-def _next_generation(connection: Connection) -> None:
-    connection.execute(update(t.state).values(generation=t.state.c.generation + 1))
 
 
 def _insert_many(connection: Connection, table: Any, rows: Iterable[tuple[Any, ...]]) -> None:
@@ -489,9 +369,9 @@ def _insert_space(connection: Connection, spec: EmbeddingSpec, *, is_default: bo
     part, centres = RankingPart(space, 1.0), reference_centres(spec)
     if centres is not None:
         reference = Transform("reference", centres)
-        transform_id = _insert_transform(connection, space_id, reference)
+        transform_id = insert_transform(connection, space_id, reference)
         part = RankingPart(space, 1.0, StoredTransform(transform_id, space_id, 1, reference))
-    _insert_ranking(connection, StoredRanking(0, part.name, (part,), is_default))
+    insert_ranking(connection, StoredRanking(0, part.name, (part,), is_default))
     return space_id
 
 
