@@ -27,7 +27,10 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def is_same_file(path: str | Path, other: str | Path) -> bool:
     """Tell whether two names are of one file; standard input and output are none."""
-    return Path(path).is_file() and Path(other).is_file() and Path(path).samefile(other)
+    try:
+        return Path(path).is_file() and Path(other).is_file() and Path(path).samefile(other)
+    except OSError:  # what cannot be looked at is told when it is read or written
+        return False
 
 
 def keep_inputs(output: str | Path, inputs: Iterable[str | Path | None]) -> None:
